@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from rescoldo.node.instances.processor_watch import LOOK_SECONDS, ProcessorWatch
 from rescoldo.node.processes.processes import read_stat
+from rescoldo.policy.processors import WORTH
 
-SPINS = "import threading\ndef spin():\n    while True: pass\nthreading.Thread(target=spin).start()\nspin()\n"
-USED = 0.3  # seconds of processor time
+SPINS = "import os, time\nfor _ in range(3):\n    if not os.fork():\n        while True: pass\ntime.sleep(600)\n"
 
 
 @pytest.fixture
-def spinner() -> Iterator[int]:
-    with subprocess.Popen([sys.executable, "-c", SPINS]) as process:
-        yield process.pid
-        process.kill()
+def spinner() -> Iterator[list[int]]:
+    """The pids of a process and its three children that spin."""
+    with subprocess.Popen([sys.executable, "-c", SPINS], start_new_session=True) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        until(lambda: len(children.read_text().split()) == 3)
+        yield [process.pid, *map(int, children.read_text().split())]
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -32,50 +36,46 @@ def sleeper() -> Iterator[int]:
         process.kill()
 
 
-def until_it_has_used(pid: int, seconds: float) -> None:
+def until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 60
-    while (stat := read_stat(pid)) is None or stat.cpu_seconds < seconds:
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.005)
 
 
-def policies(pid: int) -> set[int]:
-    return {os.sched_getscheduler(int(thread.name)) for thread in Path(f"/proc/{pid}/task").iterdir()}
+def used(pids: list[int]) -> float:
+    return sum(stat.cpu_seconds for pid in pids if (stat := read_stat(pid)) is not None)
 
 
-def test_who_uses_all_processors_runs_only_when_nobody_else_wants_to(spinner: int, sleeper: int) -> None:
-    families = {spinner: [spinner], sleeper: [sleeper]}
-    watch = ProcessorWatch(cpus=USED / 2)  # of which it uses all
+def policies(*pids: int) -> set[int]:
+    return {os.sched_getscheduler(pid) for pid in pids}
+
+
+def test_who_crowds_the_processors_runs_only_when_nobody_else_wants_to(spinner: list[int], sleeper: int) -> None:
+    families = {spinner[0]: spinner, sleeper: [sleeper]}
+    watch = ProcessorWatch(cpus=2)
     watch.look(1.0, families)
-    stat = read_stat(spinner)
-    assert stat is not None
-    until_it_has_used(spinner, stat.cpu_seconds + USED)
+    before = used(spinner)
+    until(lambda: used(spinner) > before + 2 * WORTH)
     watch.look(1.0 + LOOK_SECONDS / 2, families)
-    assert policies(spinner) == {os.SCHED_OTHER}
+    assert policies(*spinner) == {os.SCHED_OTHER}
     watch.look(1.0 + LOOK_SECONDS, families)
-    assert policies(spinner) == {os.SCHED_IDLE}
+    assert policies(*spinner) == {os.SCHED_IDLE}
     assert policies(sleeper) == {os.SCHED_OTHER}
-
-
-def test_what_was_used_before_the_first_look_does_not_count(spinner: int) -> None:
-    until_it_has_used(spinner, USED)
-    watch = ProcessorWatch(cpus=USED)
-    watch.look(1.0, {spinner: [spinner]})
-    watch.look(1.0 + LOOK_SECONDS, {spinner: [spinner]})
-    assert policies(spinner) == {os.SCHED_OTHER}
-
-
-def test_children_of_who_makes_way_do_so_too(spinner: int, sleeper: int) -> None:
-    watch = ProcessorWatch(cpus=0.001)
-    watch.look(1.0, {spinner: [spinner]})
-    stat = read_stat(spinner)
-    assert stat is not None
-    until_it_has_used(spinner, stat.cpu_seconds + USED)
-    watch.look(1.0 + LOOK_SECONDS, {spinner: [spinner, sleeper]})
+    watch.look(1.0 + 2 * LOOK_SECONDS, {spinner[0]: [*spinner, sleeper]})  # a child of it by now
     assert policies(sleeper) == {os.SCHED_IDLE}
 
 
-def test_processes_that_have_ended_are_nobodys(spinner: int) -> None:
+def test_no_more_threads_than_processors_keep_their_priority(spinner: list[int]) -> None:
+    watch = ProcessorWatch(cpus=3)
+    watch.look(1.0, {spinner[0]: spinner})
+    before = used(spinner)
+    until(lambda: used(spinner) > before + 2 * WORTH)
+    watch.look(1.0 + LOOK_SECONDS, {spinner[0]: spinner})
+    assert policies(*spinner) == {os.SCHED_OTHER}
+
+
+def test_processes_that_have_ended_are_nobodys(spinner: list[int]) -> None:
     watch = ProcessorWatch(cpus=1.0)
-    watch.look(1.0, {spinner: [spinner, 2**22 + 1]})
+    watch.look(1.0, {spinner[0]: [*spinner, 2**22 + 1]})
     watch.look(1.0 + LOOK_SECONDS, {})

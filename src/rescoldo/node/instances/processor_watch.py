@@ -1,4 +1,4 @@
-"""Gives instances that use up a container's processors the lowest priority, where no cgroup limits them.
+"""Gives instances that crowd a container's processors the lowest priority, where no cgroup limits them.
 
 Every thread has an equal share otherwise, so that a function with 32 of them leaves a start of another one a 16th of a
 processor. A process of the policy SCHED_IDLE runs when nobody else wants to, and makes way at once. Without rights the
@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 from rescoldo.node.processes.processes import read_stat
-from rescoldo.policy.processors import greedy
+from rescoldo.policy.processors import WORTH, crowds
 
 LOOK_SECONDS = 1.0  # between two looks; with 300 processes one takes 8 ms
+_RUNNABLE = b"R"  # the state of a thread that runs or wants to
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,29 +37,49 @@ class ProcessorWatch:
         if self._looked_at is not None and now < self._looked_at + LOOK_SECONDS:
             return
         before, self._seconds = self._seconds, {}
-        used: dict[int, float] = {}
-        for leader, pids in processes.items():
-            for pid in pids:
-                if (stat := read_stat(pid)) is not None:
-                    self._seconds[pid] = stat.cpu_seconds
-                    used[leader] = used.get(leader, 0.0) + max(0.0, stat.cpu_seconds - before.get(pid, 0.0))
+        used = {leader: self._measure(pids, before) for leader, pids in processes.items()}
         elapsed, self._looked_at = now - (self._looked_at or now), now
         if not elapsed:  # the first look: nothing to compare with
             return
         self._low &= processes.keys()
-        low = sum(used.pop(leader, 0.0) for leader in self._low)
-        shares = {leader: seconds / elapsed for leader, seconds in used.items()}
-        for leader in greedy(shares, low / elapsed, self._cpus):
-            _LOG.info("process %d uses %.1f of %g cpus: lowest priority", leader, shares[leader], self._cpus)
-            self._low.add(leader)
+        for leader in used.keys() - self._low:
+            share = used[leader] / elapsed
+            if share >= WORTH and crowds(share, runnable := _count_runnable(processes[leader]), self._cpus):
+                _LOG.warning("process %d: %d threads want %g cpus: lowest priority", leader, runnable, self._cpus)
+                self._low.add(leader)
         for leader in self._low:
             for pid in processes[leader]:
                 _make_way(pid)
 
+    def _measure(self, pids: Iterable[int], before: Mapping[int, float]) -> float:
+        """Seconds of processor time since the last look."""
+        used = 0.0
+        for pid in pids:
+            if (stat := read_stat(pid)) is not None:
+                self._seconds[pid] = stat.cpu_seconds
+                used += max(0.0, stat.cpu_seconds - before.get(pid, 0.0))
+        return used
+
+
+def _count_runnable(pids: Iterable[int]) -> int:
+    """How many threads of these processes run or want to, at this moment."""
+    count = 0
+    for pid in pids:
+        for thread in _threads(pid):
+            with contextlib.suppress(OSError):
+                text = Path(f"/proc/{pid}/task/{thread}/stat").read_bytes()
+                count += text.rpartition(b") ")[2][:1] == _RUNNABLE
+    return count
+
 
 def _make_way(pid: int) -> None:
     """Have all threads of a process run only when no other one wants to."""
-    with contextlib.suppress(OSError):
-        for thread in map(int, os.listdir(f"/proc/{pid}/task")):  # noqa: PTH208 - speed
+    for thread in _threads(pid):
+        with contextlib.suppress(OSError):
             if os.sched_getscheduler(thread) != os.SCHED_IDLE:
                 os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+
+
+def _threads(pid: int) -> Iterator[int]:
+    with contextlib.suppress(OSError):
+        yield from map(int, os.listdir(f"/proc/{pid}/task"))  # noqa: PTH208 - speed
