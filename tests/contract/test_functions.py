@@ -12,12 +12,14 @@ import pytest
 
 from rescoldo.cluster.documents import KubeDocuments
 from rescoldo.kube.fake import FakeCluster
+from rescoldo.model.deployed import Deployed
+from rescoldo.model.errors import StoreError
 from rescoldo.model.function import Function, FunctionSpec
-from rescoldo.model.names import FunctionId
+from rescoldo.model.names import FunctionId, function_id
 from rescoldo.model.revision import Revision
 from rescoldo.model.standing import Standing
 from rescoldo.store.documents import DocumentFunctions
-from rescoldo.store.memory import MemoryFunctions
+from rescoldo.store.memory import MemoryDocuments, MemoryFunctions
 from rescoldo.store.protocol import Functions, FunctionSource
 from rescoldo.store.sqlite.store import SqliteStore
 from support.outside_functions import OutsideFunctions
@@ -196,3 +198,20 @@ async def test_the_iteration_ends_with_its_store(tmp_path: Path) -> None:
         changes = store.watch()
         await store.close()
         assert [changed async for changed in changes] == []
+
+
+async def test_a_store_that_is_away_when_a_change_is_told_does_not_end_the_watch() -> None:
+    class Away(MemoryDocuments):
+        away = False
+
+        async def get(self, function: FunctionId) -> Deployed | None:
+            if self.away:
+                raise StoreError
+            return await super().get(function)
+
+    documents = Away()
+    changes = DocumentFunctions(documents).watch()
+    documents.away = True
+    for name in ("one", "two"):
+        await MemoryDocuments(beside=documents).put(Deployed(Function(FunctionSpec(name, "i"), "a" * 64, 1.0)))
+        assert await anext(changes) == function_id(name)

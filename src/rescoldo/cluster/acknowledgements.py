@@ -5,7 +5,8 @@ Control marks the change with a number, in the stream of changes of each worker,
   ask -> a line with the mark on each stream -> the worker takes the change over -> the mark in its report
 Only workers that have reported lately are asked. A worker that was killed counts until it was silent for
 SILENT_SECONDS, or its next process reports: nobody can tell that from a cut network, in which it goes on serving. A
-control that has just begun knows no worker yet, and waits until all had the time to come back.
+control that has just begun knows no worker yet, and gives them ACKNOWLEDGED_SECONDS to come back. One that comes later
+(it asks every 10 s) compares all that it has before it trusts it.
 Example: 2 workers, one of which was killed 10 s ago: a removal is over after 5 s instead of 0.1 s, and names it.
 """
 
@@ -50,7 +51,7 @@ class Acknowledgements:
         self._version = version
         self._questions: dict[FunctionId, _Question] = {}
         self._last = secrets.randbelow(MOST_FIRST)
-        self._ready = _now() + ACKNOWLEDGED_SECONDS  # by then workers of an earlier control are back
+        self._ready = _now() + ACKNOWLEDGED_SECONDS  # until then workers of an earlier control may come back
 
     # -- what streams need
 

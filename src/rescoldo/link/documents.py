@@ -248,6 +248,7 @@ class JoinedDocuments:
             return False
         if change.version == GONE:
             self._known.forget(function)
+            self._note_unknown(function)  # whoever lets go of it need not ask, and control may be away by then
             return True
         return await self._renew(function)
 

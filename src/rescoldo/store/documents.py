@@ -13,7 +13,7 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from rescoldo.model.deployed import NEW, Deployed
-from rescoldo.model.errors import Superseded
+from rescoldo.model.errors import StoreError, Superseded
 from rescoldo.model.function import Function
 from rescoldo.model.names import FunctionId
 from rescoldo.model.revision import KEPT_REVISIONS, Revision
@@ -149,7 +149,10 @@ class DocumentFunctions:
     async def _is_ours(self, function: FunctionId) -> bool:
         """Whether the latest document is the one that we saved: others have changed nothing since."""
         async with self._turn(function):  # our own save may be under way
-            found = await self._documents.get(function)
+            try:
+                found = await self._documents.get(function)
+            except StoreError:  # it is away: whoever reads the change will see that, too
+                return False
             if found is None:
                 return self._saved.pop(function, NEW) == GONE
             return found.version == self._saved.get(function)

@@ -358,3 +358,12 @@ async def test_a_bundle_is_needed_from_its_delivery_until_its_function_is_gone(j
     await joined.control.documents.delete(FN)
     await asyncio.sleep(0.1)
     assert joined.documents.digests() == set()
+
+
+async def test_who_lets_go_of_a_removed_function_does_not_ask_control(joined: Joined) -> None:
+    await joined.control.documents.put(document())
+    await joined.documents.get(FN)
+    await joined.control.documents.delete(FN)
+    assert await anext(joined.changes) == FN
+    joined.control.leave()
+    assert await joined.documents.get(FN) is None

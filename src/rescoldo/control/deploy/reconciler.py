@@ -18,6 +18,7 @@ from rescoldo.control.deploy.removals import Removals
 from rescoldo.control.deploy.switch import Switch
 from rescoldo.control.deploy.traffic import Traffic
 from rescoldo.control.fleet.entry import Entry
+from rescoldo.link.protocol import Unreachable
 from rescoldo.link.refusals import Refusals
 from rescoldo.model.errors import Busy, RescoldoError, RolloutFailed, StoreError
 from rescoldo.model.function import Function
@@ -103,6 +104,8 @@ class Reconciler:
                 await self._reconcile(name)
             except StoreError as error:  # a source that was away asks for a full comparison on its return
                 log.warning("cannot reconcile %s with its changed deployment: %s", name, error.message)
+                if isinstance(error, Unreachable):  # a removal is not compared on its return: it is forgotten
+                    self._tasks.spawn(f"reconcile {name} again", self._take_over_again(name))
             except RescoldoError as error:
                 self._refuse(name, error.message)
                 if isinstance(error, Busy):  # the platform has no room: that is no fault of the function
