@@ -101,7 +101,9 @@ def test_each_part_may_do_what_it_needs_and_no_more(installer: Installer, instal
     assert allowed(control, "patch", "functions/status.rescoldo.dev", DEFAULT_NAMESPACE)
     assert allowed(control, "create", "secrets", DEFAULT_NAMESPACE)
     assert not allowed(control, "get", "secrets", "kube-system")
-    assert not allowed(control, "create", "pods", DEFAULT_NAMESPACE)
+    assert allowed(control, "create", "pods", DEFAULT_NAMESPACE), "those of builds"
+    assert not allowed(control, "patch", "pods", DEFAULT_NAMESPACE)
+    assert not allowed(control, "create", "pods", installer.system)
     assert allowed(gateway, "watch", "pods", DEFAULT_NAMESPACE)
     assert not allowed(gateway, "get", "secrets", installer.system)
     assert not allowed(gateway, "list", "pods", "kube-system")
