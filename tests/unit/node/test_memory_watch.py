@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
@@ -306,6 +307,20 @@ async def test_instances_go_on_when_the_watch_ends(world: World) -> None:
     running.cancel()
     await asyncio.wait([running])
     until(lambda: not is_stopped(calm))
+
+
+async def test_what_a_killed_node_has_left_stopped_goes_on(world: World) -> None:
+    calm = world.add("calm", 10)
+    child = world.add_stray(1)
+    world.kin[calm.process.pid] = (child.pid,)
+    for pid in (calm.process.pid, child.pid):
+        os.kill(pid, signal.SIGSTOP)
+    until(lambda: is_stopped(calm))
+    running = asyncio.create_task(watch(world).run())
+    await asyncio.sleep(0)
+    until(lambda: not is_stopped(calm))
+    until(lambda: read_stat(child.pid).state != "T")
+    running.cancel()
 
 
 async def test_an_instance_with_too_many_processes_is_killed(world: World) -> None:

@@ -69,6 +69,12 @@ class Brake:
                 process.signal(signal.SIGCONT)
 
 
+def go_on(pids: Iterable[int]) -> None:
+    """Let processes go on that another brake may have stopped."""
+    for pid in pids:
+        _signal(pid, signal.SIGCONT)
+
+
 def _signal(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)

@@ -18,7 +18,7 @@ from rescoldo.isolation.container import Memory
 from rescoldo.model.errors import Busy
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId
-from rescoldo.node.instances.brake import Brake
+from rescoldo.node.instances.brake import Brake, go_on
 from rescoldo.node.instances.processor_watch import ProcessorWatch
 from rescoldo.node.instances.roster import Roster
 from rescoldo.node.instances.supervised import Supervised
@@ -77,6 +77,8 @@ class MemoryWatch:
     async def run(self) -> None:
         """Poll until cancelled, and faster the less memory the container has left."""
         try:
+            # a node that was killed while memory was short has left them stopped
+            go_on(pid for footprint in self._measure().values() for pid in footprint.processes)
             while True:
                 await asyncio.sleep(self.poll())
         finally:
@@ -146,10 +148,8 @@ class MemoryWatch:
 
     def _scan(self, left: int | None) -> None:
         """Measure all instances, learn what is usual, and kill."""
-        running = {found.process.pid: found for found in self._roster if found.process is not None}
-        limits = {pid: found.note.launch.memory_limit for pid, found in running.items()}
-        ours = [process.pid for process in self._others()]
-        found = self._footprints.measure(limits, exact=left is not None and left < 0, ours=ours)
+        running = self._running()
+        found = self._measure(exact=left is not None and left < 0)
         self._brake.hold_children(pid for footprint in found.values() for pid in footprint.processes)
         if self._now.contained:
             now = asyncio.get_running_loop().time()
@@ -166,6 +166,13 @@ class MemoryWatch:
         self._kill_crowds(running, found, strays)
         if left is not None:
             self._free(left, uses, found, strays)
+
+    def _running(self) -> dict[int, Supervised]:
+        return {found.process.pid: found for found in self._roster if found.process is not None}
+
+    def _measure(self, *, exact: bool = False) -> dict[int, Footprint]:
+        limits = {pid: found.note.launch.memory_limit for pid, found in self._running().items()}
+        return self._footprints.measure(limits, exact=exact, ours=[process.pid for process in self._others()])
 
     def _kill_crowds(self, running: dict[int, Supervised], found: dict[int, Footprint], strays: Footprint) -> None:
         """Kill instances with too many processes. Those that they have just forked are killed as strays, at one scan
