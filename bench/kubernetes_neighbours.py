@@ -1,4 +1,4 @@
-"""Measures cold calls to one function after another while 200 other functions wake on the same worker."""
+"""Measures cold calls to one function after another while 200 others wake on the same worker, or one spins there."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ PROBES = 40
 RESTS = 4  # rounds at rest
 PAUSE = 0.03  # seconds between two probes, so that they are not a load of their own
 RATE = 40  # wakes a second
+BESIDE = 120  # probes beside a function that spins
+PROCESSES = 32
+SPINS = (
+    "import os\n\n\ndef handle(event, context):\n"
+    f"    for _ in range({PROCESSES - 1}):\n        if not os.fork():\n            break\n"
+    "    while True:\n        pass\n"
+)
 
 Times = list[float]
 Wake = Callable[[], list[Hit]]
@@ -24,6 +31,9 @@ Wake = Callable[[], list[Hit]]
 ABOUT = f"cold calls while {OTHERS} other functions wake on the same worker"
 AT_ONCE = Bar(f"{ABOUT}, all at once: p95 ÷ that at rest", "", most=2.5)
 EVENLY = Bar(f"{ABOUT}, {RATE} a second: p95 ÷ that at rest", "")
+SPINNING = Bar(
+    f"cold calls while a function spins in {PROCESSES} processes on the same worker: p95 ÷ that at rest", "", most=3
+)
 
 
 def measure(cell: Cell, quick: bool) -> list[Row]:
@@ -44,6 +54,7 @@ def measure(cell: Cell, quick: bool) -> list[Row]:
         once = _together(cell, probes, others, bursts, lambda: vegeta.all_at_once(urls, OTHERS, cell.folder))
         evenly = _together(cell, probes, others, waves, lambda: vegeta.one_after_another(urls, RATE, cell.folder))
         cell.sleep_all([*probes, *others])
+        beside = _beside_spins(cell, probes, others[:BESIDE])
     base = quantile(rest, 0.95)
     return [
         bar.row(
@@ -53,7 +64,7 @@ def measure(cell: Cell, quick: bool) -> list[Row]:
             f"{quantile(rest, 0.5) * 1000:.1f} ms; calls to sleeping functions, one at a time, {PAUSE * 1000:.0f} ms "
             "apart, through the gateway to one worker",
         )
-        for bar, found, rounds in ((AT_ONCE, once, bursts), (EVENLY, evenly, waves))
+        for bar, found, rounds in ((AT_ONCE, once, bursts), (EVENLY, evenly, waves), (SPINNING, beside, 1))
     ]
 
 
@@ -77,6 +88,24 @@ def _together(cell: Cell, probes: list[str], others: list[str], rounds: int, wak
     return found
 
 
+def _beside_spins(cell: Cell, first: list[str], names: list[str]) -> Times:
+    """Return the seconds of calls to `names` beside a function that spins, after calls to `first`, in which the worker
+    notices it. All are asleep."""
+    cell.upload("spins:bench", SPINS)
+    spec = {"image": "spins:bench", "envVars": {"exec_timeout": "5m"}}
+    with ThreadPoolExecutor(1) as thread:
+        with cell.deployed({"spins": spec}):
+            spinning = thread.submit(cell.invoke, "spins", "", timeout=300)
+            cell.until(lambda: cell.replicas("spins") == 1, "the function to spin")
+            _probed(cell, first, spinning.done)
+            _, times = _probed(cell, names, spinning.done)
+        spinning.exception()  # its removal has ended it
+    if len(times) < len(names):
+        raise MeasurementFailed("the function ended that was to spin")
+    say(f"neighbours: beside one that spins p95 {quantile(times, 0.95) * 1000:.1f} ms")
+    return times
+
+
 def _probed(cell: Cell, probes: list[str], ended: Callable[[], bool]) -> tuple[Times, Times]:
     """Call probes until all were called or others have `ended`; return when each began, and its seconds."""
     starts, times = [], []
@@ -89,4 +118,4 @@ def _probed(cell: Cell, probes: list[str], ended: Callable[[], bool]) -> tuple[T
     return starts, times
 
 
-MEASUREMENT = CellMeasurement("neighbours", (AT_ONCE, EVENLY), measure, ("go",))
+MEASUREMENT = CellMeasurement("neighbours", (AT_ONCE, EVENLY, SPINNING), measure, ("go",))

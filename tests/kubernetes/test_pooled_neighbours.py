@@ -5,7 +5,6 @@ Pods are as Pod Security "restricted" wants them, so functions have no cgroups a
 
 from __future__ import annotations
 
-import statistics
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -34,7 +33,7 @@ SPINS = (
     "    spin()\n"
 )
 PARTS = ("guardian", "supervisor", "edge", "node", "controller")
-COLD_CALLS = 100
+COLD_CALLS = 20
 
 
 def test_functions_that_take_all_memory_at_once_take_neither_others_nor_the_worker_down(namespace: str) -> None:
@@ -86,24 +85,21 @@ def kernel_kills(platform: PodPlatform) -> int:
 
 
 @pytest.mark.parametrize("cpus", ["", "1"], ids=["no limit of cpu", "one cpu"])
-def test_cold_starts_of_others_are_at_most_three_times_slower_while_one_spins(namespace: str, cpus: str) -> None:
-    name = f"spins-{cpus or 'none'}"
-    manifest = pod(namespace, name)
+def test_a_function_that_spins_gets_the_lowest_priority_and_others_wake(namespace: str, cpus: str) -> None:
+    """How fast they wake: bench/kubernetes_neighbours.py."""
+    manifest = pod(namespace, f"spins-{cpus or 'none'}")
     if cpus:
         manifest["spec"]["containers"][0]["resources"]["limits"]["cpu"] = cpus
     with PodPlatform(manifest) as platform:
         platform.deploy("other", HELLO)
-        at_rest = cold_calls(platform, "other")
         platform.deploy("attacks", SPINS)
         attack = threading.Thread(target=attacked(platform), daemon=True)
         attack.start()
-        platform.until(lambda: platform.replicas("attacks") == 1, "the attack to begin")
-        cold_calls(platform, "other", 5)  # some seconds, in which the platform finds out
-        attacked_ = cold_calls(platform, "other")
-        medians = f"medians {statistics.median(at_rest):.1f}, {statistics.median(attacked_):.1f}"
-        print(f"{name}: cold p95 {p95(at_rest):.1f} ms at rest, {p95(attacked_):.1f} attacked; {medians}")
-        print(platform.function_log("attacks")[-600:])
-        assert p95(attacked_) <= 3 * p95(at_rest)
+        platform.until(lambda: "lowest priority" in platform.log(), "the platform to find out")
+        for _ in range(COLD_CALLS):
+            platform.sleep("other")
+            answer = platform.invoke("other")
+            assert (answer.status, answer.cold) == (200, True), answer.text
         assert platform.restarts() == 0
 
 
@@ -113,19 +109,3 @@ def attacked(platform: PodPlatform) -> Callable[[], None]:
             platform.invoke("attacks", "x", timeout=60)
 
     return call
-
-
-def cold_calls(platform: PodPlatform, name: str, count: int = COLD_CALLS) -> list[float]:
-    """Milliseconds of calls from zero."""
-    taken = []
-    for _ in range(count):
-        platform.sleep(name)
-        answer = platform.invoke(name)
-        assert answer.status == 200, answer.text
-        assert answer.cold
-        taken.append(answer.seconds * 1000)
-    return taken
-
-
-def p95(values: list[float]) -> float:
-    return statistics.quantiles(values, n=20)[-1]
