@@ -92,7 +92,7 @@ def _beside_spins(cell: Cell, first: list[str], names: list[str]) -> Times:
     """Return the seconds of calls to `names` beside a function that spins, after calls to `first`, in which the worker
     notices it. All are asleep."""
     cell.upload("spins:bench", SPINS)
-    spec = {"image": "spins:bench", "envVars": {"exec_timeout": "5m"}}
+    spec = {"image": "spins:bench", "envVars": {"exec_timeout": "45s"}}  # its removal waits for its call
     with ThreadPoolExecutor(1) as thread:
         with cell.deployed({"spins": spec}):
             spinning = thread.submit(cell.invoke, "spins", "", timeout=300)

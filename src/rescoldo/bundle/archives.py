@@ -191,7 +191,8 @@ class ArchiveStorage:
     def _remove(self, folder: Path) -> None:
         try:
             away = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self._root))
-            folder.rename(away)  # replaces the empty folder just made, whose name no other process has
+            with contextlib.suppress(FileNotFoundError):  # another removal of it was faster
+                folder.rename(away)  # replaces the empty folder just made, whose name no other process has
             _remove_tree(away)
         except OSError as error:
             raise disk_error(self._root, error) from error

@@ -162,6 +162,13 @@ async def test_a_removed_bundle_is_gone_and_removing_it_again_is_no_error(
     assert storage.digests() == [] and left(tmp_path) == []
 
 
+async def test_removals_at_once_are_no_error(storage: BundleStorage, tmp_path: Path) -> None:
+    folder = await add(storage, Tar().file("a/b").gz())
+    storage._remove(folder)
+    storage._remove(folder)  # it was there when this one began
+    assert storage.digests() == [] and left(tmp_path) == []
+
+
 async def test_a_start_removes_leftovers_of_a_crash_and_nothing_else(tmp_path: Path) -> None:
     storage = BundleStorage(tmp_path / "bundles", tmp_path / "uploads", own_gids=False)
     await storage.prepare()
