@@ -34,6 +34,9 @@ from rescoldo.store.protocol import Bundle
 
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 10.0
+# To control, all of them kept. With 64, of which 8 were kept, a new worker that fetches 150 functions at once made a
+# TLS handshake for nearly every request, and control was so busy with them that 63 of 900 calls got 503, not 10.
+CONNECTIONS = 16
 MOST_TEXT = 500  # characters of an error's text
 MOST_ANSWER = 64 * 2**20  # bytes of an answer that is read as a whole: a function with its secrets, all versions
 LINK = "/link"
@@ -165,7 +168,7 @@ def _connections(url: str, tls: SSLContext | None) -> httpx2.AsyncClient:
         verify=True if tls is None else tls,
         trust_env=False,  # no proxy stands between a worker and its control
         timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
-        limits=httpx2.Limits(max_connections=64, max_keepalive_connections=8, keepalive_expiry=3600),
+        limits=httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=3600),
         headers={"User-Agent": f"rescoldo-worker/{__version__}"},
     )
 
