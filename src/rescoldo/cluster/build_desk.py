@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Literal
 
+from rescoldo.bundle.bounded import write_new
 from rescoldo.bundle.builder import BuildOrder, BuildReport, BuiltFiles
 from rescoldo.model.errors import BuildFailed, Conflict, InvalidInput, StoreError, TooLarge
 from rescoldo.model.text import read_json, uncoloured
@@ -48,14 +49,9 @@ class BuildDesk:
 
     async def receive(self, part: Part, body: AsyncIterator[bytes]) -> None:
         """Take a file; the bundle is the last one. Raises Conflict for a second one, TooLarge, StoreError."""
-        path, size = self._folder / f"{part}.tar.gz", 0
+        path = self._folder / f"{part}.tar.gz"
         try:
-            with path.open("xb") as file:
-                async for chunk in body:
-                    size += len(chunk)
-                    if size > self._most:
-                        raise TooLarge(f"the {part} is larger than the {self._most} bytes allowed")
-                    await asyncio.to_thread(file.write, chunk)
+            await write_new(path, body, self._most, part)
         except FileExistsError as error:
             raise Conflict(f"this build has sent its {part} already") from error
         except OSError as error:

@@ -12,10 +12,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rescoldo.bundle.bounded import write_new
 from rescoldo.bundle.builder import Builder, BuildOrder
 from rescoldo.control.deploy.images import Images
 from rescoldo.control.deploy.process_builder import remove
-from rescoldo.model.errors import Busy, RescoldoError, StoreError, TooLarge, TooSlow
+from rescoldo.model.errors import Busy, RescoldoError, StoreError, TooSlow
 from rescoldo.model.settings import Settings
 from rescoldo.model.text import one_line
 from rescoldo.tasks import Tasks
@@ -88,15 +89,9 @@ class Builds:
             raise _disk_error(self._folder, error) from error
 
     async def _receive(self, body: AsyncIterator[bytes], path: Path) -> None:
-        size = 0
         try:
             async with asyncio.timeout(UPLOAD_SECONDS):
-                with path.open("xb") as file:
-                    async for chunk in body:
-                        size += len(chunk)
-                        if size > self._max_upload:
-                            raise TooLarge(f"the upload is larger than the {self._max_upload} bytes allowed")
-                        await asyncio.to_thread(file.write, chunk)
+                await write_new(path, body, self._max_upload, "upload")
         except TimeoutError:
             raise TooSlow(f"the upload took longer than {UPLOAD_SECONDS:g} seconds") from None
         except OSError as error:
