@@ -10,6 +10,8 @@ from typing import Protocol
 from rescoldo.model.errors import Busy
 from rescoldo.model.names import FunctionId
 
+MOST_TEXT = 2000
+
 
 class NoOwner(Busy):
     """No worker answers for the function."""
@@ -33,6 +35,13 @@ class Answered:
     status: int
     headers: Mapping[str, str]  # names in lower case
     chunks: AsyncIterator[bytes]
+
+    async def text(self) -> str:
+        """Read the answer to its end, and return its first MOST_TEXT bytes as text: what a refusal says."""
+        found = bytearray()
+        async for chunk in self.chunks:
+            found += chunk[: MOST_TEXT - len(found)]
+        return found.decode(errors="replace").strip()
 
 
 class Owners(Protocol):

@@ -8,8 +8,6 @@ from rescoldo.cluster.protocol import Asked, Owners
 from rescoldo.model.errors import RescoldoError
 from rescoldo.model.names import FunctionId, split_id
 
-MOST_REASON = 2000  # bytes of a refusal
-
 
 class NotScaled(RescoldoError):
     """The owner of the function does not scale it."""
@@ -34,7 +32,4 @@ class OwnersScaling:
         )  # fmt: skip
         async with self._owners.ask(asked) as answered:
             if answered.status >= 300:
-                text = bytearray()
-                async for chunk in answered.chunks:
-                    text += chunk[: MOST_REASON - len(text)]
-                raise NotScaled(answered.status, text.decode(errors="replace").strip())
+                raise NotScaled(answered.status, await answered.text())

@@ -27,7 +27,6 @@ from rescoldo.tasks import Tasks
 
 AT_ONCE = 16  # deployments
 RETRY_SECONDS = 60.0  # between two attempts of what was refused
-MOST_REASON = 2000  # characters of a refusal
 
 log = logging.getLogger(__name__)
 
@@ -114,14 +113,11 @@ class Wishes:
         )  # fmt: skip
         try:
             async with self._owners.ask(asked) as answered:
-                text = bytearray()
-                async for chunk in answered.chunks:
-                    text += chunk[: MOST_REASON - len(text)]
+                reason = await answered.text()
         except NoOwner as error:
             log.warning("%s", error.message)
             await self._save(spec)
             return
-        reason = text.decode(errors="replace").strip()
         if answered.status == Busy.status:
             raise Busy(reason)
         if answered.status >= 400:

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from rescoldo.cluster.protocol import Answered, Asked, NoOwner
-from rescoldo.cluster.scaling import MOST_REASON, NotScaled, OwnersScaling
+from rescoldo.cluster.protocol import MOST_TEXT, Answered, Asked, NoOwner
+from rescoldo.cluster.scaling import NotScaled, OwnersScaling
 from rescoldo.model.names import function_id
 
 OTHER = function_id("other", "blue")
@@ -53,7 +53,7 @@ async def test_a_refusal_keeps_status_and_reason(status: int) -> None:
 async def test_a_reason_is_bounded() -> None:
     with pytest.raises(NotScaled) as refused:
         await OwnersScaling(Owners(500, b"x" * 10_000)).scale(OTHER, 4)
-    assert len(refused.value.message) == MOST_REASON
+    assert len(refused.value.message) == MOST_TEXT
 
 
 async def test_without_an_owner_it_is_a_503_which_alertmanager_retries() -> None:
