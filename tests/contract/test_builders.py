@@ -6,7 +6,7 @@ import asyncio
 import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from socket import create_server
 
@@ -15,23 +15,11 @@ import pytest
 from rescoldo.bundle.builder import Builder, BuildLimits, BuildOrder
 from rescoldo.control.deploy.process_builder import ProcessBuilder
 from rescoldo.model.errors import RescoldoError
-from support.build_cluster import BuildCluster
+from support.build_cluster import BuildCluster, Report
 from support.faas_builder import HTTP, archive, shrinkwrapped
 from support.patience import until
 
 pytestmark = pytest.mark.slow
-
-
-@dataclass
-class Report:
-    image: str = ""
-    lines: list[str] = field(default_factory=list)
-
-    def name(self, image: str) -> None:
-        self.image = image
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 @dataclass

@@ -16,6 +16,7 @@ from support.faults import restore_api_server
 from support.installed import Installed
 from support.leftovers import pytest_sessionfinish, pytest_sessionstart  # noqa: F401  hooks
 from support.testcluster import KUBECONFIG, KubectlFailed, apply, cluster, is_up, kubectl, load_image
+from support.witness import Witness
 
 _numbers = itertools.count(1)
 
@@ -80,6 +81,13 @@ def installed(image: None) -> Iterator[Installed]:
     yield found
     found.verb("uninstall", "--yes")
     found.close()
+
+
+@pytest.fixture(scope="module")
+def witness(installed: Installed) -> Iterator[Witness]:
+    """Whom functions of the installation tell what they do."""
+    with Witness() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -59,12 +59,6 @@ def cell(installed: Installed) -> Installed:
 
 
 @pytest.fixture(scope="module")
-def witness(cell: Installed) -> Iterator[Witness]:
-    with Witness() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def functions(cell: Installed, witness: Witness) -> None:
     """The functions that are called."""
     cell.upload("speaks:test", SPEAKS)

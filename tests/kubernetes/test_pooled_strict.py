@@ -53,12 +53,6 @@ def cell(installed: Installed) -> Installed:
 
 
 @pytest.fixture(scope="module")
-def witness(cell: Installed) -> Iterator[Witness]:
-    with Witness() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def functions(cell: Installed, witness: Witness) -> Iterator[None]:
     """The functions, which sleep again at the end: their instances say things without an end."""
     cell.upload("beats:test", BEATS)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,20 @@ from rescoldo.model.errors import InvalidInput
 
 NAMESPACES = ("openfaas-fn", "blue")
 MOST = 2**26  # bytes of a bundle
+
+
+@dataclass
+class Report:
+    """Keeps what a build tells."""
+
+    image: str = ""
+    lines: list[str] = field(default_factory=list)
+
+    def name(self, image: str) -> None:
+        self.image = image
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
 
 
 class BuildCluster:

@@ -7,7 +7,6 @@ import json
 import tarfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +22,12 @@ from rescoldo.link.builds import BuildClient, ControlFailed
 from rescoldo.link.client import ControlClient
 from rescoldo.link.identity import Identity
 from rescoldo.model.errors import BuildFailed, Conflict, InvalidInput, TooLarge
-from support.build_cluster import BuildCluster
+from support.build_cluster import BuildCluster, Report
 from support.faas_builder import HTTP, archive, shrinkwrapped
 from support.patience import until
 from support.spy_package import served
 
 GOOD = archive(shrinkwrapped({"handler.py": HTTP}), "acme/f:1")
-
-
-@dataclass
-class Report:
-    image: str = ""
-    lines: list[str] = field(default_factory=list)
-
-    def name(self, image: str) -> None:
-        self.image = image
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 @pytest.fixture
