@@ -33,7 +33,7 @@ class Hit:
     ended: float
     status: int  # 0: no response
     cold: bool
-    error: str  # empty: the status is 2xx or 3xx
+    error: str  # empty: the status is 2xx or 3xx; else what failed, with the response's text
 
     @property
     def seconds(self) -> float:
@@ -88,7 +88,13 @@ def parse(rows: Iterable[Sequence[str]], rate: int | None) -> Iterator[Hit]:
         at = sent - begin
         due = number / rate if rate else at
         cold = b"x-cold-start: true" in base64.b64decode(row[11]).lower()
-        yield Hit(due, at, at + latency, int(row[1]), cold, row[5])
+        yield Hit(due, at, at + latency, int(row[1]), cold, _error(row))
+
+
+def _error(row: Sequence[str]) -> str:
+    """Return vegeta's words for a failure and the text of the response, which says who answered and why."""
+    text = base64.b64decode(row[6]).decode(errors="replace").strip()
+    return f"{row[5]}: {text}" if row[5] and text else row[5]
 
 
 def _hits(results: Path, rate: int | None) -> Iterator[Hit]:

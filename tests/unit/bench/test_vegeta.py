@@ -9,11 +9,13 @@ import vegeta
 SECOND = 1_000_000_000
 
 
-def row(number: int, sent: float, latency: float, status: int = 200, error: str = "", headers: str = "") -> list[str]:
+def row(
+    number: int, sent: float, latency: float, status: int = 200, error: str = "", headers: str = "", body: str = ""
+) -> list[str]:
     """A row of vegeta's CSV; times in seconds."""
-    encoded = base64.b64encode(headers.encode()).decode()
+    encoded, text = (base64.b64encode(one.encode()).decode() for one in (headers, body))
     times = str(round((1000 + sent) * SECOND)), str(status), str(round(latency * SECOND))
-    return [*times, "0", "5", error, "", "", str(number), "GET", "http://localhost/", encoded]
+    return [*times, "0", "5", error, text, "", str(number), "GET", "http://localhost/", encoded]
 
 
 def test_the_latency_of_a_late_request_counts_from_when_it_was_due():
@@ -45,6 +47,11 @@ def test_a_cold_call_is_recognized_by_its_header_and_a_failed_one_by_its_error()
     assert (first.cold, first.status, first.error) == (True, 200, "")
     assert (second.cold, second.status, second.error) == (False, 503, "503 Service Unavailable")
     assert vegeta.failures([first, second]) == "1 x 503 Service Unavailable"
+
+
+def test_a_failure_tells_what_the_response_says():
+    (hit,) = vegeta.parse([row(0, 0.0, 0.1, 503, "503 Service Unavailable", body="no room\n")], rate=10)
+    assert hit.error == "503 Service Unavailable: no room"
 
 
 def test_the_end_of_the_targets_does_not_count_as_a_request():
