@@ -7,8 +7,8 @@ The guarantees:
   * A document is handed out only once its bundles and secrets are here.
   * A document that cannot be taken over, as this version does not understand it or control has not its bundle, is
     refused with the reason. A function that was served before goes on with the document before; any other is Refused.
-Without control the functions that were looked up go on; others are Unreachable, since nobody can tell whether they
-exist.
+Without control the functions that were looked up go on. Others wait for RESTART_SECONDS, in which a control that is
+restarted is back; then they are Unreachable, since nobody can tell whether they exist.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ from rescoldo.store.changes import Watchers
 UNKNOWN_SECONDS = 1.0  # for which a name that control does not know, or that was refused, is not asked for again
 MOST_UNKNOWN = 10_000  # names remembered as unknown
 AT_ONCE = 32  # look-ups; more wait for a turn
+RESTART_SECONDS = 15.0  # that control may be away before look-ups fail; its pod is back after 3 to 8
+AGAIN_SECONDS = 0.25  # between two attempts meanwhile
+MOST_WAITING = 1_000  # look-ups that are to be attempted again
 SILENCE_SECONDS = 3 * HEARTBEAT_SECONDS  # without a line, the stream counts as broken
 
 _LOG = logging.getLogger(__name__)
@@ -56,6 +59,7 @@ class JoinedDocuments:
         self._known = known
         self._unknown: dict[FunctionId, float] = {}  # until when, in seconds on the loop's clock; oldest first
         self._asking: dict[FunctionId, asyncio.Task[Deployed | None]] = {}
+        self._waiting: set[FunctionId] = set()  # for control to be back
         self._told: dict[FunctionId, set[int]] = {}  # versions told while a look-up is under way
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._bringing = Counter[str]()  # digests of bundles
@@ -64,6 +68,7 @@ class JoinedDocuments:
         self.marks = Marks()
         self.comparisons = 0  # of all versions: one after each gap in the stream of changes
         self._confirmed = float("-inf")  # seconds on the loop's clock: until then all that we know was true
+        self._away_since: float | None = None  # the same: the first failure since control was heard last
 
     @property
     def unconfirmed(self) -> float:
@@ -138,20 +143,40 @@ class JoinedDocuments:
         return True
 
     async def _look_up(self, function: FunctionId) -> Deployed | None:
-        async with self._turns:
-            while True:
-                told = self._told[function] = set()
-                try:
-                    found = await self._deliver_or_refuse(function)
-                    if _is_older(found, told):
-                        continue
-                finally:
-                    del self._told[function]
-                if found is None:
-                    self._note_unknown(function)
-                    return None
-                self._unknown.pop(function, None)
-                return self._known.keep(found.document)
+        while True:
+            try:
+                async with self._turns:
+                    found = await self._look_up_once(function)
+            except Unreachable:
+                if not self._may_be_restarting() or len(self._waiting) >= MOST_WAITING:
+                    raise
+                self._waiting.add(function)
+                await asyncio.sleep(AGAIN_SECONDS)
+                self._waiting.remove(function)
+            else:
+                self._away_since = None
+                return found
+
+    def _may_be_restarting(self) -> bool:
+        """Note that control cannot be reached; return whether it is away for no longer than a restart takes."""
+        if self._away_since is None:
+            self._away_since = _now()
+        return _now() - self._away_since <= RESTART_SECONDS
+
+    async def _look_up_once(self, function: FunctionId) -> Deployed | None:
+        while True:
+            told = self._told[function] = set()
+            try:
+                found = await self._deliver_or_refuse(function)
+                if _is_older(found, told):
+                    continue
+            finally:
+                del self._told[function]
+            if found is None:
+                self._note_unknown(function)
+                return None
+            self._unknown.pop(function, None)
+            return self._known.keep(found.document)
 
     async def _deliver_or_refuse(self, function: FunctionId) -> Delivery | None:
         """`_deliver`; raises Refused where it raises another error than Unreachable."""
@@ -193,6 +218,7 @@ class JoinedDocuments:
             try:
                 await self._follow()
             except RescoldoError as error:  # Unreachable, or an answer that is not control's
+                self._may_be_restarting()
                 failures = 1 if self._confirmed > begun else failures + 1
                 if failures == 1:
                     _LOG.warning("%s; functions that are known here go on", error.message)
@@ -204,7 +230,7 @@ class JoinedDocuments:
         self.marks.clear()
         await self._compare(await self._control.versions())
         self.comparisons += 1
-        self._confirmed = _now()
+        self._confirmed, self._away_since = _now(), None
         while True:
             change = await self._next(changes)
             if change is not None:

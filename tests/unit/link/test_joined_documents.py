@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from rescoldo.link.documents import AT_ONCE, MOST_UNKNOWN, SILENCE_SECONDS, UNKNOWN_SECONDS, JoinedDocuments
+from rescoldo.link import documents
+from rescoldo.link.documents import (
+    AT_ONCE,
+    MOST_UNKNOWN,
+    RESTART_SECONDS,
+    SILENCE_SECONDS,
+    UNKNOWN_SECONDS,
+    JoinedDocuments,
+)
 from rescoldo.link.fake import MemoryControl
 from rescoldo.link.known import KnownDocuments
 from rescoldo.link.protocol import Change, Delivery, Refused, Unreachable
@@ -201,6 +209,36 @@ async def test_without_control_known_functions_stay_and_others_are_unreachable(j
     with pytest.raises(Unreachable):
         await joined.documents.put(document("third"))
     assert joined.documents.unconfirmed > 55
+
+
+async def test_a_name_that_is_looked_up_while_control_is_restarted_waits_for_it(joined: Joined) -> None:
+    await joined.control.documents.put(document())
+    joined.control.leave()
+    asking = [asyncio.create_task(joined.documents.get(FN)) for _ in range(3)]
+    await asyncio.sleep(RESTART_SECONDS - 1)
+    assert not any(one.done() for one in asking)
+    joined.control.come_back()
+    assert all(await asyncio.gather(*asking))
+
+
+async def test_a_name_waits_no_longer_than_a_restart_takes(joined: Joined) -> None:
+    joined.control.leave()
+    begun = asyncio.get_running_loop().time()
+    with pytest.raises(Unreachable):
+        await joined.documents.get(FN)
+    assert RESTART_SECONDS <= asyncio.get_running_loop().time() - begun < RESTART_SECONDS + 2
+    with pytest.raises(Unreachable):  # and none waits after that
+        async with asyncio.timeout(0.1):
+            await joined.documents.get(OTHER)
+
+
+async def test_only_so_many_names_wait_for_control(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MOST_WAITING", 5)
+    joined.control.leave()
+    asking = [asyncio.create_task(joined.documents.get(function_id(f"fn-{number}"))) for number in range(8)]
+    await asyncio.sleep(1)
+    assert sum(one.done() for one in asking) == 3
+    assert all(isinstance(one, Unreachable) for one in await asyncio.gather(*asking, return_exceptions=True))
 
 
 async def test_after_a_gap_all_that_is_known_is_compared(joined: Joined) -> None:
