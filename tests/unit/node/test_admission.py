@@ -18,8 +18,13 @@ from rescoldo.model.names import InstanceId, function_id
 from rescoldo.model.settings import Settings
 from rescoldo.node.instances import roster as rosters
 from rescoldo.node.instances.admission import Admission
+from rescoldo.node.instances.boot import Boot
 from rescoldo.node.instances.memory_watch import MemoryWatch
 from rescoldo.node.instances.roster import DESCRIPTORS_EACH, Roster
+from rescoldo.node.instances.starts import Starts
+from rescoldo.node.instances.stops import Stops
+from rescoldo.node.instances.supervised import Supervised
+from rescoldo.node.instances.supervision import Supervision
 from rescoldo.node.output.logs import LogBook
 from rescoldo.node.sockets.endpoints import Endpoints
 from rescoldo.node.sockets.listeners import Listeners
@@ -144,10 +149,15 @@ def test_the_maximum_of_instances_follows_from_the_limit_of_descriptors(monkeypa
 
 async def test_an_instance_that_does_not_fit_into_the_memory_is_refused_and_leaves_nothing(desk: Desk) -> None:
     class Full:
-        def check_room(self, _: Launch) -> None:
+        async def take_room(self, _: Supervised) -> None:
             raise Busy("full")
 
+    class NoProcess:
+        async def end(self, _: Supervised, *, grace: float) -> None:
+            """There is none to end."""
+
     desk.admission._memory = cast(MemoryWatch, Full())
+    starts = Starts(desk.admission, cast(Boot, NoProcess()), cast(Supervision, None), cast(Stops, None))
     with pytest.raises(Busy, match="full"):
-        desk.admission.admit(LAUNCH, successor=False)
+        await starts.start(LAUNCH, lambda _: None)
     assert (desk.files(), list(desk.roster)) == ([], [])

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import cast
 
@@ -22,6 +22,7 @@ from rescoldo.model.names import FunctionId, InstanceId, function_id
 from rescoldo.node.instances.brake import LONGEST_HOLD
 from rescoldo.node.instances.memory_watch import GROWTH, MANY_FORKS, MOST_STRAYS, SCAN_SECONDS, MemoryWatch
 from rescoldo.node.instances.roster import Roster
+from rescoldo.node.instances.supervised import Supervised
 from rescoldo.node.processes.footprints import STRAYS, Footprint, Footprints
 from rescoldo.node.processes.processes import Watched, read_stat
 from rescoldo.policy.memory import SHORTEST_PAUSE
@@ -37,7 +38,7 @@ class Instance:
     note: SimpleNamespace
     process: Watched | None
     serves: bool = True
-    was_ready: bool = True
+    has_room: bool = True
     condemned: str = ""
 
     @property
@@ -128,10 +129,12 @@ def watch(world: World) -> MemoryWatch:
     return MemoryWatch(cast(Roster, world), cast(Footprints, world), world.memory, cpus=2)
 
 
-def admit(watching: MemoryWatch, world: World, name: str) -> None:
-    """Do as `Admission`: an instance that has room enters the roster, and starts."""
-    watching.check_room(launch(name))
-    world.add(name, 0).serves = False
+async def admit(watching: MemoryWatch, world: World, name: str) -> Instance:
+    """Do as `Starts`: an instance enters the roster, and starts when it has room."""
+    made = world.add(name, 0)
+    made.serves, made.has_room = False, False
+    await watching.take_room(cast(Supervised, made))
+    return made
 
 
 async def test_an_instance_above_its_limit_is_killed_and_the_reason_reads_as_a_cgroups(world: World) -> None:
@@ -148,7 +151,7 @@ async def test_without_a_containers_limit_only_an_instances_own_limit_counts(wor
     big = world.add("big", 300)
     watching = watch(world)
     assert watching.poll() == SCAN_SECONDS
-    watching.check_room(launch("other"))
+    await admit(watching, world, "other")
     assert not big.condemned
 
 
@@ -192,22 +195,70 @@ async def test_scans_are_rare_while_nothing_grows(world: World) -> None:
 
 
 async def test_a_start_is_refused_when_it_does_not_fit_and_the_reason_names_the_remedy(world: World) -> None:
-    world.add("calm", 305)  # with the platform's 100 there is room for 20
+    world.add("calm", 310)  # with the platform's 100 there is room for 15
     watching = watch(world)
     watching.poll()
-    admit(watching, world, "first")  # 16 MiB are promised
-    text = r"405 of this container's 500 MiB .* fn.* needs 16 more .* raise the container's limit"
+    text = r"410 of this container's 500 MiB .* fn.* needs 16 more .* raise the container's limit"
     with pytest.raises(Busy, match=text):
-        watching.check_room(launch("fn"))
+        await admit(watching, world, "fn")
 
 
 async def test_figures_are_read_again_before_a_refusal(world: World) -> None:
+    calm = world.add("calm", 310)
+    watching = watch(world)
+    watching.poll()
+    world.resize(calm, 275)
+    await admit(watching, world, "fn")
+
+
+async def test_a_start_waits_while_only_what_was_promised_to_others_is_in_its_way(world: World) -> None:
+    world.add("calm", 305)  # with the platform's 100 there is room for 20
+    watching = watch(world)
+    watching.poll()
+    first = await admit(watching, world, "first")  # 16 MiB are promised
+    second = asyncio.create_task(admit(watching, world, "second"))
+    await asyncio.sleep(60)
+    assert not second.done()
+    world.resize(first, 4)
+    first.serves = True  # it has taken 4 of 16: 409 + 16 of 425
+    assert (await second).has_room
+
+
+async def test_starts_that_wait_for_room_get_it_in_their_order(world: World) -> None:
+    world.add("calm", 305)
+    watching = watch(world)
+    watching.poll()
+    first = await admit(watching, world, "first")
+    order = list[str]()
+
+    async def wait(name: str) -> None:
+        await admit(watching, world, name)
+        order.append(name)
+
+    async with asyncio.TaskGroup() as group:
+        waiting = [group.create_task(wait(name)) for name in ("leaves", "second", "third")]
+        await asyncio.sleep(1)
+        waiting[0].cancel()
+        await asyncio.sleep(1)
+        assert order == []
+        world.instances.remove(first)
+        await asyncio.sleep(1)
+        assert order == ["second"]
+        world.instances = [one for one in world.instances if one.function != function_id("second")]
+        await asyncio.sleep(1)
+        assert order == ["second", "third"]
+
+
+async def test_a_start_that_waits_is_refused_once_memory_is_really_used(world: World) -> None:
     calm = world.add("calm", 305)
     watching = watch(world)
     watching.poll()
-    admit(watching, world, "first")
-    world.resize(calm, 275)
-    watching.check_room(launch("second"))
+    await admit(watching, world, "first")
+    second = asyncio.create_task(admit(watching, world, "second"))
+    await asyncio.sleep(1)
+    world.resize(calm, 312)
+    with pytest.raises(Busy, match="412 of this container's 500 MiB"):
+        await second
 
 
 async def test_what_starting_instances_will_still_take_is_promised_to_them(world: World) -> None:
@@ -216,18 +267,20 @@ async def test_what_starting_instances_will_still_take_is_promised_to_them(world
     starting.serves = False
     watching = watch(world)
     watching.poll()
-    admit(watching, world, "first")  # 396 + 10 + 16 of 425
-    with pytest.raises(Busy):
-        watching.check_room(launch("second"))
+    await admit(watching, world, "first")  # 396 + 10 + 16 of 425
+    second = asyncio.create_task(admit(watching, world, "second"))
+    await asyncio.sleep(1)
+    assert not second.done()
+    second.cancel()
 
 
-async def test_an_instance_that_waits_to_be_replaced_is_promised_nothing(world: World) -> None:
+async def test_an_instance_that_waits_for_room_is_promised_nothing(world: World) -> None:
     ended = world.add("ended", 0)
-    ended.process = None
+    ended.process, ended.has_room = None, False
     world.platform = 405  # 20 less than what starts may use
     watching = watch(world)
     watching.poll()
-    watching.check_room(launch("other"))
+    await admit(watching, world, "other")
 
 
 async def test_an_instance_is_expected_to_use_what_the_last_one_used_at_rest(world: World) -> None:
@@ -242,12 +295,13 @@ async def test_an_instance_is_expected_to_use_what_the_last_one_used_at_rest(wor
     await asyncio.sleep(SCAN_SECONDS)
     watching.poll()
     world.platform = 300
-    watching.check_room(launch("model"))  # 300 + 120 + 5 of 425
+    other = await admit(watching, world, "model")  # 300 + 120 + 5 of 425
+    world.instances.remove(other)
     world.platform = 340
     await asyncio.sleep(SCAN_SECONDS)
     watching.poll()
     with pytest.raises(Busy, match="needs 125 more"):
-        watching.check_room(replace(launch("model"), instance=InstanceId("model-2")))
+        await admit(watching, world, "model")
 
 
 async def test_a_second_instance_right_after_the_first_is_expected_to_need_as_much(world: World) -> None:
@@ -255,7 +309,7 @@ async def test_a_second_instance_right_after_the_first_is_expected_to_need_as_mu
     watching.poll()
     world.add("model", 180)  # with the platform's 100 there is room for 145
     with pytest.raises(Busy, match="needs 185 more"):
-        watching.check_room(replace(launch("model"), instance=InstanceId("model-2")))
+        await admit(watching, world, "model")
 
 
 def is_stopped(instance: Instance) -> bool:

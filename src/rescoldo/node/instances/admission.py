@@ -56,7 +56,6 @@ class Admission:
         """Allocate everything that an instance needs; return the instance, and the instances that are leaving the
         address it takes over. Raises Conflict, Busy, and StartFailed; nothing is left then."""
         self._roster.check_room(launch)
-        self.check_memory(launch)
         with ExitStack() as undo:
             uid = self._uids.take() if self._privileged else None
             if uid is not None:
@@ -80,10 +79,10 @@ class Admission:
         self._roster.add(instance)
         return instance, leavers
 
-    def check_memory(self, launch: Launch) -> None:
-        """Raise Busy when a process of the instance would not fit into the memory; its replacement needs room, too."""
+    async def take_memory(self, instance: Supervised) -> None:
+        """Return when the next process of an instance fits into the memory, or raise Busy when it does not."""
         if self._memory is not None:
-            self._memory.check_room(launch)
+            await self._memory.take_room(instance)
 
     def adopt(self, note: Note, note_path: Path, process: Watched) -> Supervised | None:
         """Enter a serving instance that a dead node left behind. Return None where an output FIFO has lost its name

@@ -73,6 +73,7 @@ class MemoryWatch:
         self._purge_until = 0.0  # the same: until then all strays are killed
         self._killed_at = -FREEING_SECONDS  # the same
         self._recount_at = 0.0  # the same: the next scan for a start that seems not to fit
+        self._turn = asyncio.Lock()  # of the start that waits for room; the others wait for it, first come first served
 
     async def run(self) -> None:
         """Poll until cancelled, and faster the less memory the container has left."""
@@ -114,21 +115,35 @@ class MemoryWatch:
     def _room(self) -> int:
         return room(self._now.limit, self._now.used, self._cpus)
 
-    def check_room(self, launch: Launch) -> None:
-        """Raise Busy when the instance would not fit into the container. A start that fits costs no system call: the
-        figures are those of the last poll. Before a refusal they are read anew."""
-        if not self._now.contained:
-            return
+    async def take_room(self, instance: Supervised) -> None:
+        """Promise the instance what it will usually take, as soon as that fits beside what was promised to others.
+
+        Raises Busy when it would not fit even if the others took nothing. They usually take less than was promised:
+        new functions get 16 MiB each and take some 6, so 150 that wake at once in 2 GiB fit, though not all promises.
+        """
+        if self._now.contained:
+            async with self._turn:
+                while not self._fits_now(instance.note.launch):
+                    await asyncio.sleep(RECOUNT_SECONDS)
+        instance.has_room = True
+
+    def _fits_now(self, launch: Launch) -> bool:
+        """Promise a start what it needs and return True, or return False while other starts are in its way. Raises
+        Busy. A start that fits costs no system call: the figures are those of the last poll. Before any other answer
+        they are read anew."""
         if not self._fits(self._usual_of(launch)) or self._may_learn_of(launch.function):
             self._recount()
         usual = self._usual_of(launch)
-        if not self._fits(usual):
+        if self._fits(usual):
+            self._promised += usual
+            return True
+        if not fits(self._now.limit, self._now.used, 0, usual, self._cpus):
             raise Busy(
                 f"{self._now.used // _MIB} of this container's {self._now.limit // _MIB} MiB of memory are used, and "
                 f"{launch.function} needs {usual // _MIB} more beside the reserve: raise the container's limit, add "
                 "workers, or let functions sleep sooner"
             )
-        self._promised += usual
+        return False
 
     def _may_learn_of(self, function: FunctionId) -> bool:
         """Whether an instance of a function serves that no poll has measured yet."""
@@ -224,8 +239,7 @@ class MemoryWatch:
         """What instances that have not served yet will still take, beyond what they use already."""
         promised = 0
         for one in self._roster:
-            waits_to_be_replaced = one.was_ready and one.process is None  # asks when it starts
-            if (pid := one.note.pid) not in self._least and not waits_to_be_replaced:
+            if one.has_room and (pid := one.note.pid) not in self._least:
                 own = found[pid].own if pid in found else 0
                 promised += max(0, self._usual_of(one.note.launch) - own)
         return promised

@@ -47,6 +47,7 @@ class Starts:
 
     async def _start(self, instance: Supervised, leavers: list[Neighbour]) -> RunningInstance:
         try:
+            await self._admission.take_memory(instance)
             instance.waited = await instance.endpoint.take_over(leavers)
             await self._boot.start(instance)
         # Not a cancellation: it comes from `Stops`, which ends and releases the instance itself.

@@ -37,6 +37,7 @@ class Supervised:
     ordered_at: float = 0.0  # seconds on the monotonic clock: when its turn to start came
     waited: float = 0.0  # seconds of its ready timeout spent waiting for its TCP port
     took: StartTimes = NO_TIME  # durations of the phases of its start
+    has_room: bool = False  # the memory watch has promised its next process, or its present one, what it will take
     condemned: str = ""  # why the memory watch has killed its process; empty: it has not
     gone: bool = False  # everything has been put away
     swept: bool = True  # no process of its uid is known to be left

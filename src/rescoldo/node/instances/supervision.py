@@ -80,6 +80,7 @@ class Supervision:
         end, answer the calls that it had begun."""
         launch, endpoint, ended_at = instance.note.launch, instance.endpoint, time.time()
         reason, starved = await self._boot.end(instance, grace=0.0)
+        instance.has_room = False
         self._failures.note_end(launch.function, launch.instance, reason)
         if starved and (backlog := endpoint.backlog) is not None:
             tell = partial(self._record_answered, launch)
@@ -93,7 +94,7 @@ class Supervision:
             self._deaf.renew(instance)
         for attempt in range(MOST_FAILED_STARTS):
             try:
-                self._admission.check_memory(instance.note.launch)
+                await self._admission.take_memory(instance)
                 await self._boot.start(instance)
                 self._listeners.begin_anew(instance.endpoint.backlog)
                 return None
