@@ -6,6 +6,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,13 @@ async def test_without_workers_it_saves_and_shows_what_both_doors_ask_for(world:
     async with world.running():  # another process
         await until(world.healthy)
         assert [one["name"] for one in (await world.call("GET", "/system/functions")).json()] == ["api"]
+
+
+async def test_its_status_tells_the_level_of_its_workers(world: World) -> None:
+    world.settings = replace(world.settings, isolation="full")
+    async with world.running():
+        await until(world.healthy)
+        assert (await world.call("GET", "/system/status")).json()["isolation"]["level"] == "full"
 
 
 async def unowned(world: World) -> bool:

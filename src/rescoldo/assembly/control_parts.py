@@ -134,7 +134,8 @@ async def open_control(
     builder = PodBuilder(
         cluster, settings.namespaces, identities.issue, image_of, settings.builds, platform.max_system_body
     )
-    controller, platform_api = assemble(platform, _ports(store, secrets, bundles, reports, problems, builder))
+    node = RestingNode(settings.isolation)
+    controller, platform_api = assemble(platform, _ports(node, store, secrets, bundles, reports, problems, builder))
     changes = AcknowledgedSecrets(controller.secrets, controller.spaces.users, acknowledgements, reports)
     api = replace(platform_api, secrets=changes)
     await controller.load()
@@ -151,11 +152,11 @@ async def open_control(
 
 
 def _ports(
-    store: ControlStore, secrets: KubeSecrets, bundles: KeptBundles, reports: Reports,
+    node: RestingNode, store: ControlStore, secrets: KubeSecrets, bundles: KeptBundles, reports: Reports,
     problems: Callable[[], Sequence[str]], builder: PodBuilder,
 ) -> Ports:
     return Ports(
-        node=RestingNode(),
+        node=node,
         edge=RestingEdge(),
         store=store,
         secrets=secrets,

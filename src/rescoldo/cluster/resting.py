@@ -30,11 +30,15 @@ def no_owner(function: FunctionId) -> str:
 class RestingNode:
     """Implements `Node` without instances."""
 
+    def __init__(self, isolation: str) -> None:
+        """`isolation`: the level that workers are installed with, since status and notes speak of them."""
+        self._level = isolation
+
     async def describe(self) -> NodeDescription:
         return NodeDescription(
             architecture=platform.machine(),  # images are built for one architecture: workers have the same
             system=platform.system(),
-            isolation={"level": "unprivileged", "limits": "memory polled"},  # as workers usually have
+            isolation={"level": self._level, "limits": "memory polled"},  # pods may make no cgroups
             private_ports=False,
             most_instances=0,
             instance_address="",

@@ -21,6 +21,7 @@ class ControlSettings:
     api: str = "0.0.0.0:8080"  # HOST:PORT for gateways
     link: str = "0.0.0.0:8443"  # HOST:PORT for workers
     kubeconfig: Path | None = None  # None: as a pod's service account
+    isolation: str = "unprivileged"  # the level of its workers
     builds: BuildLimits = field(default_factory=BuildLimits)
 
     @property

@@ -149,6 +149,12 @@ def test_a_build_ends_with_its_control_or_a_minute_later() -> None:
     assert found["rescoldo-build"]["activeDeadlineSeconds"] == 160
 
 
+@pytest.mark.parametrize("level", ["unprivileged", "full"])
+def test_control_knows_how_its_workers_keep_functions_apart(level: str) -> None:
+    args = pods(f"worker.isolation={level}", "worker.hostUsers=false")["rescoldo-control"]["containers"][0]["args"]
+    assert args[args.index("--workers-isolation") + 1] == level
+
+
 def test_a_pod_lives_long_enough_to_drain() -> None:
     found = pods("worker.drainTimeoutSeconds=100", "gateway.drainTimeoutSeconds=200")
     worker, gateway = found["rescoldo-worker"], found["rescoldo-gateway"]

@@ -49,6 +49,13 @@ class _Building:
 )
 @click.option("--gateway", required=True, metavar="URL", help="The gateways' Service.")
 @click.option(
+    "--workers-isolation",
+    type=click.Choice(["unprivileged", "full"]),
+    default="unprivileged",
+    show_default=True,
+    help="The level of isolation that the workers are installed with.",
+)
+@click.option(
     "--kubeconfig", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="Outside of a pod: the cluster."
 )
 @folded(
@@ -67,6 +74,7 @@ def control_command(
     system_namespace: str,
     namespaces: tuple[str, ...],
     gateway: str,
+    workers_isolation: str,
     kubeconfig: Path | None,
     building: _Building,
     **defaults: str,
@@ -76,13 +84,8 @@ def control_command(
     from rescoldo.cluster.settings import ControlSettings
 
     flags = {f"--{name.replace('_', '-')}": value for name, value in defaults.items()}
-    platform = local_settings(
-        data,
-        gateway=gateway,
-        limits=platform_limits(flags),
-        scaling=platform_scaling(flags),
-        kept_revisions=KEPT_REVISIONS,
-    )
+    limits, scaling = platform_limits(flags), platform_scaling(flags)
+    platform = local_settings(data, gateway=gateway, limits=limits, scaling=scaling, kept_revisions=KEPT_REVISIONS)
     if not gateway.startswith(("http://", "https://")):
         raise InvalidInput(f"--gateway: {gateway[:80]!r} is no URL; use for example http://rescoldo-gateway.rescoldo.svc")
     for name in (system_namespace, *namespaces):
@@ -96,6 +99,7 @@ def control_command(
             api=check_address(api_address, "--api-address"),
             link=check_address(link_address, "--link-address"),
             kubeconfig=kubeconfig,
+            isolation=workers_isolation,
             builds=building.limits(),
         )
     )

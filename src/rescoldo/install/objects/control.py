@@ -78,7 +78,7 @@ def _pod() -> dict[str, Tree]:
         *("--system-namespace", SYSTEM),
         Each(FUNCTION_NAMESPACES, (POOL,), ["--namespace", POOL]),
         *("--gateway", GATEWAY_URL),
-        *("--builds", Text("{}", (Field("build.concurrent"),))),
+        *("--workers-isolation", Field("worker.isolation"), "--builds", Text("{}", (Field("build.concurrent"),))),
         *("--build-timeout", Text("{}s", (Field("build.timeoutSeconds"),))),
         *default_flags(),
     ]
