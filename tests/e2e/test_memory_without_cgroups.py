@@ -19,10 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from rescoldo.node.instances.boot import INSTANCE_NICE
+from rescoldo.node.zygotes.zygote import INSTANCE_NICE
 from support.contained import MIB, ContainedLive, Pod
 from support.gateway import Answer
-from support.live import alive
+from support.live import alive, children_of, comm
 from support.unprivileged import interpreter, readable_library
 
 pytestmark = [
@@ -142,7 +142,9 @@ def test_the_kernel_would_kill_instances_first_and_the_platform_has_the_processo
     live.deploy("calm", CALM)
     pid = int(live.call("GET", "/function/calm").text)
     assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
-    assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, live.pid("node")) + INSTANCE_NICE
+    spares = [child for child in children_of(live.pid("zygote")) if comm(child) == "rescoldo-spare"]
+    priorities = {os.getpriority(os.PRIO_PROCESS, process) for process in (pid, *spares)}
+    assert priorities == {os.getpriority(os.PRIO_PROCESS, live.pid("node")) + INSTANCE_NICE}
 
 
 def test_starts_that_do_not_fit_are_refused_and_nothing_is_killed_for_them(live: ContainedLive, pod: Pod) -> None:

@@ -2,8 +2,7 @@
 and becomes that instance.
 
 A spare reports on its channel when it is ready; an urgent fork does not. The channel then delivers one message, the
-order: {"launch", "uid", "gid", "bundle" (its folder), "scratch", "data" (bytes for `limit_data`; 0: no such limit),
-"nice" (how much lower than the platform's its priority is)}
+order: {"launch", "uid", "gid", "bundle" (its folder), "scratch", "data" (bytes for `limit_data`; 0: no such limit)}
 with the descriptors [listener, standard output, standard error, status pipe, one for each secret of the launch]. The
 listener is /dev/null for a program that binds its own socket. If the channel closes instead, the fork ends.
 """
@@ -29,7 +28,7 @@ from rescoldo.runtime.starter import Starters, open_stream
 
 PRACTICE = 20  # rounds of rehearsal before the first fork: the interpreter specialises code after about ten runs
 REHEARSAL = os.path.join(os.path.dirname(__file__), "rehearsal")  # noqa: PTH118, PTH120 - a bundle to practise with
-SPARE_NICE = 10  # until a wake takes it: wakes and calls go first
+SPARE_NICE = 10  # where instances have the platform's priority: until a wake takes it: wakes and calls go first
 MOST_SECRETS = 100  # of one function; the kernel passes at most 253 descriptors in a message
 DEPENDENCIES = "deps"  # the bundle's folder with the packages of its requirements.txt
 _DESCRIPTORS = 4 + MOST_SECRETS
@@ -42,7 +41,9 @@ class Nest:
     sandbox: Sandbox
     starters: Starters
     null: int  # an open descriptor of /dev/null
-    yields: bool  # spares have a lower priority than the zygote: the node may raise it again
+    priority: int  # the zygote's nice value
+    nice: int  # by which instances' priority is lower
+    yields: bool  # the node may raise a process's priority again, so spares' may be lower than instances'
     variables: Mapping[str, str]  # of the environment; a function's own values override them
 
 
@@ -52,8 +53,9 @@ def be_spare(nest: Nest, sandbox: str, channel: socket.socket, *, urgent: bool, 
     `urgent`: a wake waits for this fork already, so it does nothing in advance. `folder` is a descriptor of the folder
     for its program's Unix socket.
     """
-    if nest.yields and not urgent:
-        os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + SPARE_NICE)
+    lower = nest.nice or (SPARE_NICE if nest.yields else 0)
+    if lower and not urgent:
+        os.setpriority(os.PRIO_PROCESS, 0, nest.priority + lower)
     os.setsid()  # else Ctrl-C in the platform's terminal would end it
     os.dup2(nest.null, 0)
     reset_signals()
@@ -96,8 +98,8 @@ def _become_instance(nest: Nest, message: bytes, descriptors: list[int]) -> int:
     limit_resources(launch.max_files + launch.concurrency + len(pins()))
     if order["data"]:
         limit_data(order["data"], launch.concurrency)
-    if order["nice"]:
-        os.nice(order["nice"])
+    if nest.nice:
+        os.setpriority(os.PRIO_PROCESS, 0, nest.priority + nest.nice)
     bundle = order["bundle"]
     named = dict(zip(launch.secrets, secrets, strict=True))
     tenant = Tenant(order["uid"], order["gid"], bundle, _layer_of(bundle), order["scratch"], named, launch.port)

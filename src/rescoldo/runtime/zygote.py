@@ -54,9 +54,9 @@ def run(arguments: list[str], bind: Callable[[str], Starters]) -> int:
 
     `arguments[0]` is a JSON object: control (descriptor), bundles (their folder), read (further folders that the
     zygote needs), needed (those of them that functions need), full (whether the level is full), cgroups or null, names
-    (host names by address, for /etc/hosts), variables (of functions' environment), zygote (its name), process (its
-    process name), path (folders from which the platform's packages are imported) and hidden (folders that contain
-    them).
+    (host names by address, for /etc/hosts), variables (of functions' environment), nice (by how much instances'
+    priority is lower than the platform's), zygote (its name), process (its process name), path (folders from which the
+    platform's packages are imported) and hidden (folders that contain them).
     """
     order = json.loads(arguments[0])
     control = socket.socket(fileno=order["control"])
@@ -69,7 +69,8 @@ def run(arguments: list[str], bind: Callable[[str], Starters]) -> int:
         rehearse_order()
     _leave_platform(order)
     null = os.open(os.devnull, os.O_RDWR)
-    nest = Nest(sandbox, starters, null, priority_can_rise(), order["variables"])
+    priority = os.getpriority(os.PRIO_PROCESS, 0)
+    nest = Nest(sandbox, starters, null, priority, order["nice"], priority_can_rise(), order["variables"])
     os.chdir("/")
     gc.collect()
     gc.disable()  # a collection here would write to, and so copy, pages that forks share

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from rescoldo.isolation.container import own_container
 from rescoldo.isolation.identity import has_processes, kill_all_of
 from rescoldo.kinds.protocol import WARM
 from rescoldo.kinds.registry import kind_of
@@ -39,11 +38,6 @@ _KILL_PATIENCE = 5.0  # seconds for the kernel to end a killed process
 _SWEEPS = 14  # attempts to find a uid without processes: about 2 seconds
 _REAP_PATIENCE = 4  # attempts before the expensive check whether only zombies are left: 15 ms
 
-# In a container without cgroups of its own, instances have a tenth of the weight of the platform's processes. Else the
-# node would get a processor 20 to 60 ms late, and up to 130, when eight instances or threads want all of them: too late
-# for the memory watch, and for every call.
-INSTANCE_NICE = 10
-
 _TRIES = 3  # starts, at most, of a process that a third party kills before it is ready
 _EARLY = " before it was ready"
 _KILLED = f"{describe(signal.SIGKILL)}{_EARLY}"  # not out of memory: that reason reads otherwise
@@ -60,7 +54,6 @@ class Boot:
         self._sandboxes = sandboxes
         self._bundles = bundles
         self._secrets = secrets
-        self._nice = INSTANCE_NICE if sandboxes.base is None and own_container().memory().contained else 0
 
     async def start(self, instance: Supervised) -> None:
         """Return when the instance serves. Raises StartFailed, or StartTimeout after its ready timeout; none of its
@@ -138,7 +131,6 @@ class Boot:
         assert bundle is not None
         told: dict[str, Any] = {"launch": launch.to_json(), "uid": note.uid, "gid": bundle.gid or note.uid or 0}
         told |= {"bundle": str(bundle.path), "scratch": instance.scratch, "data": self._data_limit(launch)}
-        told |= {"nice": self._nice}
         message = json.dumps(told).encode()
         opened = [instance.endpoint.open_for_child(), *instance.output.open_for_child()]
         try:

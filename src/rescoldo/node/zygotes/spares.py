@@ -226,8 +226,8 @@ class Spares:
             raise StartFailed(f"its memory limit of {limit} is less than a process needs before it starts") from error
 
     def _hurry(self, pid: int) -> None:
-        """Raise a spare to the node's own priority. It has that from the start where the node may not raise it
-        (`Nest.yields` of runtime/spare.py)."""
+        """Raise a spare to the node's own priority. Where the node may not raise it, the spare has an instance's
+        priority from the start (`be_spare` in runtime/spare.py)."""
         with contextlib.suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0))
 
