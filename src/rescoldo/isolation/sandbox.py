@@ -56,9 +56,10 @@ class Sandbox(Protocol):
         """Fork the future instance; returns as os.fork()."""
         ...
 
-    def prepare(self, name: str, socket_folder: int | None = None) -> None:
+    def prepare(self, name: str, socket_folder: int | None = None) -> int | None:
         """In the child: do everything that does not depend on the instance. Exception: `socket_folder`, for an
-        instance that will bind a Unix socket, is a descriptor of the folder for it (clone_mount)."""
+        instance that will bind a Unix socket, is a descriptor of the folder for it (clone_mount). Return the listener
+        for forks if this process asks for them from now on (`seccomp.install_asking`)."""
         ...
 
     def finish(self, tenant: Tenant) -> str:
@@ -98,7 +99,7 @@ class FullSandbox:
                 join_namespace(self._own_pids, CLONE_NEWPID)
         return pid
 
-    def prepare(self, name: str, socket_folder: int | None = None) -> None:
+    def prepare(self, name: str, socket_folder: int | None = None) -> int | None:
         if self._cgroups is not None:
             self._cgroups.join(name)
         unshare(CLONE_NEWIPC)
@@ -110,6 +111,7 @@ class FullSandbox:
         landlock.scope()
         if self._filtered:
             seccomp.install(shared_uid=False)
+        return None
 
     def finish(self, tenant: Tenant) -> str:
         assert tenant.uid is not None
@@ -126,11 +128,15 @@ class FullSandbox:
 
 
 class UnprivilegedSandbox:
-    """The sandbox for any other user; changes nothing outside of the process. `read`: the interpreter's folders."""
+    """The sandbox for any other user; changes nothing outside of the process. `read`: the interpreter's folders.
+    `asks`: instances ask for their forks."""
 
-    def __init__(self, read: Sequence[str]) -> None:
+    def __init__(self, read: Sequence[str], *, asks: bool = False) -> None:
         self._read = (*landlock.SYSTEM, *read)
         self._filtered = _build_filter(shared_uid=True)
+        self._asks = asks and self._filtered
+        if self._asks:
+            seccomp.build(os.uname().machine, shared_uid=True, asking=True)
 
     def new_name(self) -> str:
         return ""
@@ -138,14 +144,17 @@ class UnprivilegedSandbox:
     def fork(self) -> int:
         return os.fork()
 
-    def prepare(self, name: str, socket_folder: int | None = None) -> None:
+    def prepare(self, name: str, socket_folder: int | None = None) -> int | None:
         if landlock.abi():
             landlock.pin_own_process()
         no_new_privileges()
         die_first()
         not_dumpable()  # after `die_first`, whose file belongs to root then
+        if self._asks:
+            return seccomp.install_asking(shared_uid=True)
         if self._filtered:
             seccomp.install(shared_uid=True)
+        return None
 
     def finish(self, tenant: Tenant) -> str:
         folder = f"{tenant.scratch}/secrets"

@@ -15,7 +15,7 @@ import socket
 import stat
 import struct
 
-from rescoldo.isolation.syscall_numbers import ABSENT, OF_ONE_UID, REFUSED, numbers
+from rescoldo.isolation.syscall_numbers import ABSENT, ASKED, OF_ONE_UID, REFUSED, numbers
 from rescoldo.isolation.syscalls import raw_syscall
 
 # linux/audit.h: EM_X86_64 and EM_AARCH64, 64 bit, little endian
@@ -27,7 +27,9 @@ _NO_SYSCALL = 0xFFFF_FFFF  # -1, which the kernel answers with ENOSYS
 _SET_MODE_FILTER = 1
 _GET_ACTION_AVAIL = 2
 _FLAG_TSYNC = 1
+_FLAG_NEW_LISTENER = 8
 _KILL_PROCESS = 0x8000_0000
+_ASK = 0x7FC0_0000  # SECCOMP_RET_USER_NOTIF
 _ALLOW = 0x7FFF_0000
 _ERRNO = 0x0005_0000
 
@@ -46,6 +48,7 @@ _RETURN = 0x06  # BPF_RET | BPF_K
 
 # CLONE_NEW* of linux/sched.h that clone(2) takes: cgroup, uts, ipc, user, pid, net and mount namespace
 _NEW_NAMESPACE = 0x7E02_0000
+_THREAD = 0x0001_0000  # CLONE_THREAD
 _TERMINAL_INPUT = (0x5412, 0x541C)  # TIOCSTI and TIOCLINUX type into a terminal
 _PERSONALITIES = (0, 0x0004_0000, 0xFFFF_FFFF)  # the usual one, ADDR_NO_RANDOMIZE, a query
 # Any, ICMP, TCP, UDP, ICMPv6. Multipath TCP, above all, is missing: its connections bypass the programs that guard
@@ -74,23 +77,40 @@ def install(*, shared_uid: bool) -> None:
 
     Call no_new_privileges() before, or have CAP_SYS_ADMIN. `shared_uid`: see `build`. Raises OSError.
     """
-    program = build(os.uname().machine, shared_uid=shared_uid)
-    code = ctypes.create_string_buffer(program, len(program))
-    header = _Program(len(program) // _INSTRUCTION.size, ctypes.addressof(code))
-    if _seccomp(_SET_MODE_FILTER, _FLAG_TSYNC, ctypes.byref(header)) != 0:
+    if _install(build(os.uname().machine, shared_uid=shared_uid), _FLAG_TSYNC) != 0:
         raise OSError(errno.EBUSY, "seccomp: a thread of this process has a filter of its own")
 
 
+def install_asking(*, shared_uid: bool) -> int:
+    """As `install`, with a filter that asks for each fork; return the listener's descriptor, close-on-exec.
+
+    Whoever has the listener answers (`ForkListener` in forks.py). When the last copy of it is closed, forks fail with
+    ENOSYS. Call this before there are threads. Raises OSError: EBUSY where a filter with a listener is in force.
+    """
+    return _install(build(os.uname().machine, shared_uid=shared_uid, asking=True), _FLAG_NEW_LISTENER)
+
+
+def _install(program: bytes, flags: int) -> int:
+    code = ctypes.create_string_buffer(program, len(program))
+    header = _Program(len(program) // _INSTRUCTION.size, ctypes.addressof(code))
+    return _seccomp(_SET_MODE_FILTER, flags, ctypes.byref(header))
+
+
 @functools.cache
-def build(machine: str, *, shared_uid: bool) -> bytes:
+def build(machine: str, *, shared_uid: bool, asking: bool = False) -> bytes:
     """Return the filter for `machine` (x86_64 or aarch64), an array of struct sock_filter. Raises KeyError for another
     machine.
 
     `shared_uid` is for instances without a uid and an IPC namespace of their own. The filter then also refuses what
     the kernel allows among processes of one uid: Unix sockets (except connected stream pairs), System V and POSIX
     queues, semaphores and shared memory, and setting another process's limits, priority or processors.
+
+    `asking`: what makes a process, and setsid, waits for an answer of the listener. Threads need none.
     """
     answers = _answers(shared_uid)
+    if asking:
+        answers |= dict.fromkeys(ASKED, _return(_ASK))
+        answers["clone"] = _clone(_when(_ANY_BIT, _THREAD, _return(_ALLOW), _return(_ASK)))
     numbered = {number: answers[name] for name, number in numbers(machine).items() if name in answers}
     allow = _return(_ALLOW)
     ranges: list[tuple[int, _Code]] = [(0, allow)]  # the first number of each
@@ -112,7 +132,7 @@ def _answers(shared_uid: bool) -> dict[str, _Code]:
     """Return the filter's action for each call that is not simply allowed."""
     refuse = _error(errno.EPERM)
     answers = dict.fromkeys(REFUSED, refuse) | dict.fromkeys(ABSENT, _error(errno.ENOSYS))
-    answers["clone"] = [_argument(0), *_when(_ANY_BIT, _NEW_NAMESPACE, refuse, _return(_ALLOW))]
+    answers["clone"] = _clone(_return(_ALLOW))
     answers["ioctl"] = _by_argument(1, dict.fromkeys(_TERMINAL_INPUT, refuse), _return(_ALLOW))
     answers["personality"] = _by_argument(0, dict.fromkeys(_PERSONALITIES, _return(_ALLOW)), refuse)
     answers["mknod"] = _file_kind(1)
@@ -136,6 +156,11 @@ def _answers(shared_uid: bool) -> dict[str, _Code]:
     answers["socket"] = _by_argument(0, families, _error(errno.EAFNOSUPPORT))
     answers["socketpair"] = _by_argument(0, pairs, _error(errno.EAFNOSUPPORT))
     return answers
+
+
+def _clone(otherwise: _Code) -> _Code:
+    """Refuse new namespaces; `otherwise` finds the flags loaded."""
+    return [_argument(0), *_when(_ANY_BIT, _NEW_NAMESPACE, _error(errno.EPERM), otherwise)]
 
 
 def _protocol(*allowed: int) -> _Code:

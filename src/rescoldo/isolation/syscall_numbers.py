@@ -106,6 +106,12 @@ OF_ONE_UID: _Table = {
     "sched_setaffinity": (203, 122),
     "sched_setattr": (314, 274),
 }
+# What makes a process, beside clone, and what takes one out of its session: another process may be asked first.
+ASKED: _Table = {
+    "fork": (57, None),
+    "vfork": (58, None),
+    "setsid": (112, 157),
+}
 _OURS: _Table = {
     "seccomp": (317, 277),
 }
@@ -117,5 +123,5 @@ MACHINES = tuple(_COLUMN)
 def numbers(machine: str) -> dict[str, int]:
     """Return the calls that `machine` (as in `uname -m`) has: name → number. Raises KeyError for another machine."""
     column = _COLUMN[machine]
-    tables = REFUSED | ABSENT | JUDGED | OF_ONE_UID | _OURS
+    tables = REFUSED | ABSENT | JUDGED | OF_ONE_UID | ASKED | _OURS
     return {name: number for name, row in tables.items() if (number := row[column]) is not None}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rescoldo.isolation import heap
+from rescoldo.isolation.forks import counted
 from rescoldo.isolation.identity import priority_can_rise
 from rescoldo.isolation.level import level
 from rescoldo.isolation.syscalls import become_subreaper, set_process_name
@@ -57,6 +58,8 @@ def main(arguments: list[str]) -> int:
 
 def _look_at_rights() -> None:
     """Find out what this process may do, which takes forks: now, before there is an event loop."""
+    if level() == "unprivileged" and not counted():
+        _LOG.warning("seccomp cannot ask for forks here: an instance with too many processes is noticed by polling")
     if level() == "full" and not priority_can_rise():
         _LOG.warning("root has no CAP_SYS_NICE here: spares have the priority of calls while they are made")
 
@@ -130,6 +133,8 @@ class NodeProcess:
         await parts.zygotes.close()
         await parts.tasks.close()
         parts.listeners.close()
+        if parts.forks is not None:
+            parts.forks.close()
         parts.sandboxes.close()
         parts.logs.close()
         # Closing the loop closes the socket that its signal handlers write to before it removes them.

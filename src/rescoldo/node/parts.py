@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from rescoldo.isolation import landlock, seccomp
 from rescoldo.isolation.container import descriptors, own_container
+from rescoldo.isolation.forks import counted
 from rescoldo.isolation.level import level
 from rescoldo.model.settings import Settings
 from rescoldo.node.disk import BundlesOnDisk, SecretsOnDisk
@@ -17,6 +18,7 @@ from rescoldo.node.instances.adoption import Adoption
 from rescoldo.node.instances.boot import Boot
 from rescoldo.node.instances.deaf import DeafWatch
 from rescoldo.node.instances.failed_calls import FailedCalls
+from rescoldo.node.instances.fork_watch import ForkWatch
 from rescoldo.node.instances.losses import Losses
 from rescoldo.node.instances.memory_watch import MemoryWatch
 from rescoldo.node.instances.roster import Roster
@@ -26,6 +28,7 @@ from rescoldo.node.instances.supervision import Supervision
 from rescoldo.node.output.logs import LogBook
 from rescoldo.node.output.printer import Printer
 from rescoldo.node.processes.footprints import Footprints
+from rescoldo.node.processes.kept_listeners import KeptListeners
 from rescoldo.node.processes.processes import Ends
 from rescoldo.node.processes.sandboxes import Sandboxes
 from rescoldo.node.protocol import NodeDescription
@@ -61,6 +64,7 @@ class NodeParts:
     losses: Losses
     failures: FailedCalls
     listeners: Listeners
+    forks: ForkWatch | None  # limits processes where there are no cgroups
 
 
 def put_together(settings: Settings) -> NodeParts:
@@ -75,25 +79,29 @@ def put_together(settings: Settings) -> NodeParts:
     gateway = access(settings, gate)
     zygotes = Zygotes(settings, sandboxes, ends, gateway)
     bundles = BundlesOnDisk(settings.bundles, own_gids=os.geteuid() == 0)
-    boot = Boot(zygotes, ends, sandboxes, bundles, SecretsOnDisk(settings.function_secrets))
+    footprints = Footprints()
+    forks = ForkWatch(footprints, KeptListeners.inherited()) if counted() else None
+    boot = Boot(zygotes, ends, sandboxes, bundles, SecretsOnDisk(settings.function_secrets), forks)
 
     roster, listeners, waiting = Roster(_reserved()), Listeners(tasks), WaitingRequests(tasks)
     failures = FailedCalls(logs.write, roster.__contains__, tasks)
     container = own_container()
     memory = None
     if not sandboxes.base:
-        memory = MemoryWatch(roster, Footprints(), container.memory, container.cpus(), zygotes.processes)
+        memory = MemoryWatch(roster, footprints, container.memory, container.cpus(), zygotes.processes, forks)
     admission = Admission(settings, roster, Endpoints(settings, privileged, fenced), listeners, logs, memory)
     deaf = DeafWatch(listeners, waiting, boot, tasks)
     supervision = Supervision(roster, admission, boot, deaf, listeners, waiting, failures, exits.tell, tasks)
     stops = Stops(roster, admission, boot, failures, tasks)
     starts = Starts(admission, boot, supervision, stops)
     losses = Losses(roster, stops, logs, exits.tell, tasks)
-    adoption = Adoption(settings, roster, admission, boot, failures, sandboxes, supervision.begin)
+    adoption = Adoption(
+        settings, roster, admission, boot, failures, sandboxes, supervision.begin, forks, losses.unanswered
+    )
     description = _describe(settings, sandboxes, gateway, roster.most, fenced=fenced)
     return NodeParts(
         settings, privileged, tasks, description, ends, exits, logs, sandboxes, zygotes, roster, memory,
-        adoption, starts, stops, losses, failures, listeners,
+        adoption, starts, stops, losses, failures, listeners, forks,
     )  # fmt: skip
 
 
@@ -111,6 +119,7 @@ def _describe(
         "level": level(),
         "limits": f"cgroup v{sandboxes.base.version}" if sandboxes.base else "memory polled",
         "system_calls": "filtered" if seccomp.available() else "all",
+        "processes": "limited" if level() == "full" or counted() else "polled",
         "ports": "private" if fenced else "shared",
         "landlock": f"ABI {landlock.abi()}" if landlock.abi() else "none",
         "memory": f"{memory.limit // 2**20} MiB of the {'container' if memory.contained else 'machine'}",

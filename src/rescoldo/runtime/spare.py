@@ -1,7 +1,8 @@
 """A fork of the zygote, from its first step to the function: it sets up its sandbox, rehearses, waits for its order,
 and becomes that instance.
 
-A spare reports on its channel when it is ready; an urgent fork does not. The channel then delivers one message, the
+A spare reports on its channel when it is ready, with the listener for its forks if it asks for them; an urgent fork
+reports only in that case. The channel then delivers one message, the
 order: {"launch", "uid", "gid", "bundle" (its folder), "scratch", "data" (bytes for `limit_data`; 0: no such limit)}
 with the descriptors [listener, standard output, standard error, status pipe, one for each secret of the launch]. The
 listener is /dev/null for a program that binds its own socket. If the channel closes instead, the fork ends.
@@ -59,15 +60,19 @@ def be_spare(nest: Nest, sandbox: str, channel: socket.socket, *, urgent: bool, 
     os.setsid()  # else Ctrl-C in the platform's terminal would end it
     os.dup2(nest.null, 0)
     reset_signals()
-    nest.sandbox.prepare(sandbox, folder)
-    close_all_but({channel.fileno(), *pins()})
+    listener = nest.sandbox.prepare(sandbox, folder)
+    listeners = () if listener is None else (listener,)
+    close_all_but({channel.fileno(), *listeners, *pins()})
     os.umask(0o077)
     set_process_name("rescoldo-spare")
     if not urgent:
         rehearse_order()
         for rehearse in nest.starters.rehearsals:
             rehearse()
-        channel.send(b"ready")
+    if listeners or not urgent:
+        socket.send_fds(channel, [b"ready"], listeners)
+        for descriptor in listeners:  # no function may answer for itself
+            os.close(descriptor)
     message, descriptors, _, _ = socket.recv_fds(channel, MAX_ORDER, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
     if not message:
         return 0  # the node does not need it, or has ended

@@ -53,10 +53,11 @@ def run(arguments: list[str], bind: Callable[[str], Starters]) -> int:
     """Run a zygote; `bind` imports and practises what the forks of the zygote with this name run.
 
     `arguments[0]` is a JSON object: control (descriptor), bundles (their folder), read (further folders that the
-    zygote needs), needed (those of them that functions need), full (whether the level is full), cgroups or null, names
-    (host names by address, for /etc/hosts), variables (of functions' environment), nice (by how much instances'
-    priority is lower than the platform's), zygote (its name), process (its process name), path (folders from which the
-    platform's packages are imported) and hidden (folders that contain them).
+    zygote needs), needed (those of them that functions need), full (whether the level is full), asks (whether instances
+    ask for their forks), cgroups or null, names (host names by address, for /etc/hosts), variables (of functions'
+    environment), nice (by how much instances' priority is lower than the platform's), zygote (its name), process (its
+    process name), path (folders from which the platform's packages are imported) and hidden (folders that contain
+    them).
     """
     order = json.loads(arguments[0])
     control = socket.socket(fileno=order["control"])
@@ -83,7 +84,7 @@ def run(arguments: list[str], bind: Callable[[str], Starters]) -> int:
 
 def _sandbox(order: dict[str, Any]) -> Sandbox:
     if not order["full"]:
-        return UnprivilegedSandbox(order["needed"])
+        return UnprivilegedSandbox(order["needed"], asks=order["asks"])
     # The groups are opened first, because the view does not show them.
     cgroups = Makers(Base(**order["cgroups"])) if order["cgroups"] else None
     hosts = next((hosts_with(address, names) for address, names in order["names"].items() if names), "")

@@ -19,11 +19,12 @@ from rescoldo.isolation.level import level, obstacle
 from rescoldo.isolation.syscalls import become_subreaper
 from rescoldo.model.errors import InvalidInput, RescoldoError
 from rescoldo.model.settings import Settings
+from rescoldo.node.processes.kept_listeners import make_pair
 from rescoldo.node.sockets.fence import gate_address, put_up
 from rescoldo.supervisor import place
 from rescoldo.supervisor.guardian import become_guardian
 from rescoldo.supervisor.held_descriptors import SETTINGS, in_memory
-from rescoldo.supervisor.parts import FUNCTION_LINES, silence, supervisor_command
+from rescoldo.supervisor.parts import FORKS, FUNCTION_LINES, silence, supervisor_command
 from rescoldo.supervisor.sockets import bind_address, listen_between_parts
 from rescoldo.supervisor.worker import check_worker
 
@@ -54,6 +55,7 @@ def run(settings: Settings) -> int:
             kept[FUNCTION_LINES] = [os.dup(1)]
         if level() != "full":
             kept["rules"] = pin((*SYSTEM, *DEVICES))  # those of all instances
+            kept[FORKS] = [end.detach() for end in make_pair()]
         kept |= {name: [sock.fileno()] for name, sock in sockets.items()}
         sys.stdout.flush()  # exec would discard Python's buffers
         sys.stderr.flush()

@@ -10,6 +10,7 @@ from rescoldo.edge.draining import STARTS_DRAINING
 from rescoldo.handover import handed_over
 from rescoldo.model.settings import Settings
 from rescoldo.node.output.printer import PRINTED
+from rescoldo.node.processes.kept_listeners import ENDS
 from rescoldo.node.sockets.fence import FENCED
 from rescoldo.supervisor.child import Part
 from rescoldo.supervisor.guardian import DRAINING
@@ -23,6 +24,7 @@ NODE_GRACE = 15.0
 # sockets that the edge accepts on; "redirect" exists only with --redirect-address, "gateways_tls" only with
 # --gateways-tls-address, "inside" only with a fence
 FUNCTION_LINES = "function lines"  # name of the descriptor to which the node prints functions' lines
+FORKS = "forks"  # name of the pair of `KeptListeners`
 GATES = ("gateway", "metrics", "redirect", "gateways_tls", "inside")
 
 
@@ -36,7 +38,7 @@ def parts_with(settings: Settings, table: SocketTable) -> dict[str, Part]:
     node = listeners.pop("node")
     parts = (
         edge_part(settings, gates, draining=DRAINING in table),
-        node_part(settings, node, table.get("fence", ()), table.get(FUNCTION_LINES, ())),
+        node_part(settings, node, table.get("fence", ()), table.get(FUNCTION_LINES, ()), table.get(FORKS, ())),
         controller_part(settings, listeners),
     )
     return {part.name: part for part in parts}
@@ -63,11 +65,17 @@ def edge_reload(settings: Settings, old_pid: int) -> list[str]:
     return process.reload_command(process.binary_for(settings), config.config_file(settings), settings, old_pid)
 
 
-def node_part(settings: Settings, listener: int, fence: Sequence[int] = (), printed: Sequence[int] = ()) -> Part:
+def node_part(
+    settings: Settings,
+    listener: int,
+    fence: Sequence[int] = (),
+    printed: Sequence[int] = (),
+    forks: Sequence[int] = (),
+) -> Part:
     """The node. `fence`: descriptors that keep the fence around instances' ports up. The node holds them, too, so that
     the fence survives when guardian and supervisor are both killed. `printed`: one to which it prints functions' lines,
-    or none."""
-    environment = {"RESCOLDO_LISTEN_FD": str(listener)}
+    or none. `forks`: the pair that keeps listeners for forks, or none."""
+    environment = {"RESCOLDO_LISTEN_FD": str(listener), **handed_over(dict(zip(ENDS, forks, strict=False)))}
     if fence:
         environment[FENCED] = "1"
     if printed:
@@ -76,7 +84,7 @@ def node_part(settings: Settings, listener: int, fence: Sequence[int] = (), prin
         "node",
         lambda: _python(NODE, settings),
         environment,
-        (listener, *fence, *printed),
+        (listener, *fence, *printed, *forks),
         probe=Probe(settings.node_socket, b'{"id": 0, "op": "ping"}\n'),
     )
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from rescoldo.isolation.seccomp import build
-from rescoldo.isolation.syscall_numbers import MACHINES, OF_ONE_UID, numbers
+from rescoldo.isolation.syscall_numbers import ASKED, MACHINES, OF_ONE_UID, numbers
 
 ARCH = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
 I386 = 0x4000_0003
 ARM = 0x4000_0028
 ALLOW = 0x7FFF_0000
 KILL = 0x8000_0000
+ASK = 0x7FC0_0000
 LONGEST = 4096  # instructions; the kernel's BPF_MAXINSNS
 
 
@@ -59,7 +60,7 @@ def refused(number: int) -> int:
 def test_only_the_named_calls_are_checked_and_all_others_allowed(machine: str, shared_uid: bool) -> None:
     program = build(machine, shared_uid=shared_uid)
     judged = {n for n in range(600) if verdict(program, n, (0xFFFF,) * 6, ARCH[machine]) != ALLOW}
-    ignored = {"seccomp"} | (set() if shared_uid else set(OF_ONE_UID))
+    ignored = {"seccomp", *ASKED} | (set() if shared_uid else set(OF_ONE_UID))
     by_mode_or_command = {"clone", "ioctl", "mknod", "mknodat"}  # they do not refuse 0xFFFF
     assert judged == {n for name, n in numbers(machine).items() if name not in ignored | by_mode_or_command}
 
@@ -84,6 +85,23 @@ def test_clone_makes_threads_and_processes_but_no_namespaces(machine: str) -> No
     kinds = (0x2000_0000, 0x4000_0000, 0x1000_0000, 0x0800_0000, 0x0400_0000, 0x0200_0000, 0x0002_0000)
     assert {ask(machine, "clone", fork | kind) for kind in kinds} == {refused(errno.EPERM)}
     assert ask(machine, "clone3") == refused(errno.ENOSYS)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_filter_that_asks_asks_for_processes_and_sessions_and_for_nothing_else(machine: str) -> None:
+    program = build(machine, shared_uid=True, asking=True)
+    thread, fork, namespace = 0x3D0F00, 0x1200011, 0x1200011 | 0x1000_0000
+    names = numbers(machine)
+
+    def ask_for(name: str, *arguments: int) -> int:
+        return verdict(program, names[name], arguments, ARCH[machine])
+
+    assert [ask_for("clone", flags) for flags in (thread, fork, namespace)] == [ALLOW, ASK, refused(errno.EPERM)]
+    assert {ask_for(name) for name in ASKED if name in names} == {ASK}
+    assert ask_for("clone3") == refused(errno.ENOSYS)
+    plain = build(machine, shared_uid=True)
+    others = set(range(600)) - {names[name] for name in (*ASKED, "clone") if name in names}
+    assert all(verdict(program, n, (0,), ARCH[machine]) == verdict(plain, n, (0,), ARCH[machine]) for n in others)
 
 
 @pytest.mark.parametrize("machine", MACHINES)

@@ -142,7 +142,7 @@ async def test_an_instance_with_a_taken_name_or_above_the_maximum_is_refused(des
 
 def test_the_maximum_of_instances_follows_from_the_limit_of_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rosters, "descriptors", lambda: 10_000)
-    assert Roster(reserved=600).most == 9400 // DESCRIPTORS_EACH == 1880
+    assert Roster(reserved=600).most == 9400 // DESCRIPTORS_EACH == 1566
     monkeypatch.setattr(rosters, "descriptors", lambda: 10**9)
     assert Roster(reserved=600).most == rosters.MAX_INSTANCES
 

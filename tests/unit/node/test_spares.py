@@ -121,7 +121,7 @@ async def test_a_start_needs_no_right_to_raise_priorities(
 
     monkeypatch.setattr(os, "setpriority", refused)
     chosen: list[int] = []
-    await pool.start(Order(b"{}", [], 0, 0), lambda process, _: chosen.append(process.pid))
+    await pool.start(Order(b"{}", [], 0, 0), lambda process, *_: chosen.append(process.pid))
     assert chosen == [processes.children[0].pid] and processes.channels[0].recv(10) == b"{}"
 
 
@@ -181,7 +181,7 @@ async def test_a_spare_that_is_not_ready_is_not_taken(made: tuple[Spares, Proces
     await until(lambda: len(processes.children) >= 3)
     unfinished = {spare.pid for spare in pool.processes()}
     taken: list[int] = []
-    await pool.start(Order(b"{}", [], 0, 0), lambda process, _: taken.append(process.pid))
+    await pool.start(Order(b"{}", [], 0, 0), lambda process, *_: taken.append(process.pid))
     assert not unfinished & set(taken)
 
 

@@ -13,9 +13,11 @@ from rescoldo.node.instances import notes
 from rescoldo.node.instances.admission import Admission
 from rescoldo.node.instances.boot import Boot
 from rescoldo.node.instances.failed_calls import FailedCalls
+from rescoldo.node.instances.fork_watch import ForkWatch
 from rescoldo.node.instances.notes import Note
 from rescoldo.node.instances.roster import Roster
 from rescoldo.node.instances.supervised import Supervised
+from rescoldo.node.processes.kept_listeners import Key
 from rescoldo.node.processes.processes import Watched, read_stat, signal_group
 from rescoldo.node.processes.sandboxes import Sandboxes
 from rescoldo.node.sockets.addresses import remove_socket
@@ -36,7 +38,11 @@ class Adoption:
         failures: FailedCalls,
         sandboxes: Sandboxes,
         on_adopted: Callable[[Supervised], None],
+        forks: ForkWatch | None,
+        on_unanswered: Callable[[Supervised], None],
     ) -> None:
+        """`forks` takes over the instances that ask for their forks, and `on_unanswered` receives those that nobody can
+        answer any more."""
         self._settings = settings
         self._roster = roster
         self._admission = admission
@@ -44,13 +50,22 @@ class Adoption:
         self._failures = failures
         self._sandboxes = sandboxes
         self._on_adopted = on_adopted
+        self._forks = forks
+        self._on_unanswered = on_unanswered
 
     async def adopt(self) -> None:
         """Adopt the instances that a dead node left running, and remove its other leftovers."""
         for path, note in notes.read_all(self._settings.instance_state):
             if not self._take_over(path, note):
                 await self._clean_up(path, note)
+        self._answer_forks()
         await self._remove_others()
+
+    def _answer_forks(self) -> None:
+        if self._forks is not None:
+            adopted = {Key(found.note.pid, found.note.pid_start): found for found in self._roster}
+            for instance in self._forks.regain(adopted):
+                self._on_unanswered(instance)
 
     def _take_over(self, path: Path, note: Note | None) -> bool:
         if note is None or (process := _still_running(note)) is None:

@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from rescoldo.isolation.identity import has_processes, kill_all_of
@@ -20,9 +21,18 @@ from rescoldo.model.instance import Launch
 from rescoldo.model.limits import too_little_memory
 from rescoldo.model.names import split_id
 from rescoldo.model.text import one_line, read_json
+from rescoldo.node.instances.fork_watch import ForkWatch
 from rescoldo.node.instances.readiness import until_accepting
 from rescoldo.node.instances.supervised import Supervised
-from rescoldo.node.processes.processes import Ends, any_alive, describe, handles_sigterm, kill_session, signal_group
+from rescoldo.node.processes.processes import (
+    Ends,
+    Watched,
+    any_alive,
+    describe,
+    handles_sigterm,
+    kill_session,
+    signal_group,
+)
 from rescoldo.node.processes.sandboxes import Ending, Sandboxes
 from rescoldo.node.protocol import Bundles, Secrets
 from rescoldo.node.zygotes.spares import Order
@@ -48,12 +58,22 @@ _LOG = logging.getLogger(__name__)
 class Boot:
     """Starts and ends the processes of instances."""
 
-    def __init__(self, zygotes: Zygotes, ends: Ends, sandboxes: Sandboxes, bundles: Bundles, secrets: Secrets) -> None:
+    def __init__(
+        self,
+        zygotes: Zygotes,
+        ends: Ends,
+        sandboxes: Sandboxes,
+        bundles: Bundles,
+        secrets: Secrets,
+        forks: ForkWatch | None = None,
+    ) -> None:
+        """`forks`: answers those instances that ask for their forks."""
         self._zygotes = zygotes
         self._ends = ends
         self._sandboxes = sandboxes
         self._bundles = bundles
         self._secrets = secrets
+        self._forks = forks
 
     async def start(self, instance: Supervised) -> None:
         """Return when the instance serves. Raises StartFailed, or StartTimeout after its ready timeout; none of its
@@ -145,11 +165,17 @@ class Boot:
             )
             for _ in range(2):
                 with contextlib.suppress(ZygoteGone):
-                    return await self._zygotes.spares_for(launch).start(order, instance.forked)
+                    return await self._zygotes.spares_for(launch).start(order, partial(self._forked, instance))
         finally:
             for descriptor in opened:
                 os.close(descriptor)
         raise NodeUnavailable("the zygote ended twice while it started an instance")
+
+    def _forked(self, instance: Supervised, process: Watched, sandbox: str, listener: int | None) -> None:
+        instance.forked(process, sandbox, asks=listener is not None)
+        if listener is not None:
+            assert self._forks is not None
+            self._forks.begin(instance, listener)
 
     def _data_limit(self, launch: Launch) -> int:
         """Bytes for `limit_data`, where no cgroup limits memory; 0 for none. None for programs: Go reserves 107 MiB at

@@ -69,6 +69,12 @@ class Brake:
                 process.signal(signal.SIGCONT)
 
 
+def stop(pids: Iterable[int]) -> None:
+    """Stop processes until `go_on`."""
+    for pid in pids:
+        _signal(pid, signal.SIGSTOP)
+
+
 def go_on(pids: Iterable[int]) -> None:
     """Let processes go on that another brake may have stopped."""
     for pid in pids:

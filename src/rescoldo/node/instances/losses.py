@@ -43,6 +43,11 @@ class Losses:
         if not instance.is_leaving:
             self._lose(instance, f"nobody listens at its port {instance.note.launch.port}")
 
+    def unanswered(self, instance: Supervised) -> None:
+        """Report an adopted instance as lost whose forks nobody can answer any more, so that they fail."""
+        if not instance.is_leaving:
+            self._lose(instance, "the platform's processes have all ended, and its forks failed since")
+
     def _lose(self, instance: Supervised, reason: str) -> None:
         """Report the instance as lost. The controller starts another and stops this one, with its grace."""
         launch = instance.note.launch

@@ -18,7 +18,8 @@ from rescoldo.isolation.container import Memory
 from rescoldo.model.errors import Busy
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId
-from rescoldo.node.instances.brake import Brake, go_on
+from rescoldo.node.instances.brake import Brake, go_on, stop
+from rescoldo.node.instances.fork_watch import ForkWatch
 from rescoldo.node.instances.processor_watch import ProcessorWatch
 from rescoldo.node.instances.roster import Roster
 from rescoldo.node.instances.supervised import Supervised
@@ -51,14 +52,19 @@ class MemoryWatch:
         memory: Callable[[], Memory],
         cpus: float,
         others: Callable[[], Iterable[Watched]] = tuple,
+        forks: ForkWatch | None = None,
     ) -> None:
         """`memory` reads the limit and the use of the container, which has `cpus`; `others` are the processes of this
-        platform below the node that are no instances."""
+        platform below the node that are no instances; `forks` answers instances that ask for their forks."""
         self._roster = roster
         self._footprints = footprints
         self._memory = memory
         self._cpus = cpus
         self._others = others
+        self._forks = forks
+        if forks is not None:
+            forks.on_full = self._count_soon
+        self._counting: asyncio.TimerHandle | None = None  # the scan for forks that wait
         self._brake = Brake()
         self._processors = ProcessorWatch(cpus)
         self._now = memory()  # at the last poll
@@ -78,8 +84,12 @@ class MemoryWatch:
     async def run(self) -> None:
         """Poll until cancelled, and faster the less memory the container has left."""
         try:
-            # a node that was killed while memory was short has left them stopped
-            go_on(pid for footprint in self._measure().values() for pid in footprint.processes)
+            # A node that was killed while memory was short has left them stopped. One that was killed between a fork's
+            # question and its answer has left it waiting: a stop makes it ask anew.
+            found = [pid for footprint in self._measure().values() for pid in footprint.processes]
+            if self._forks is not None:
+                stop(found)
+            go_on(found)
             while True:
                 await asyncio.sleep(self.poll())
         finally:
@@ -92,7 +102,7 @@ class MemoryWatch:
         if due or self._now.contained:
             self._now = self._memory()
             self._used = min(self._used, self._now.used)
-            due = due or self._forks_abound()
+            due = due or (self._forks is None and self._forks_abound())
         left = self._room() if self._now.contained else None
         if left is not None and left < 0:
             self._brake.hold((found.process for found in self._roster if found.process is not None), now)
@@ -155,6 +165,16 @@ class MemoryWatch:
             self._recount_at, self._scan_at = now + RECOUNT_SECONDS, 0.0
             self.poll()
 
+    def _count_soon(self) -> None:
+        """Scan for forks that wait, as soon as that was not done a moment ago."""
+        if self._counting is None:
+            loop = asyncio.get_running_loop()
+            self._counting = loop.call_at(max(loop.time(), self._recount_at), self._count_now)
+
+    def _count_now(self) -> None:
+        self._counting = None
+        self._recount()
+
     def _fits(self, usual: int) -> bool:
         return fits(self._now.limit, self._now.used, self._promised, usual, self._cpus)
 
@@ -163,6 +183,8 @@ class MemoryWatch:
 
     def _scan(self, left: int | None) -> None:
         """Measure all instances, learn what is usual, and kill."""
+        if self._forks is not None:
+            self._forks.before_scan()
         running = self._running()
         found = self._measure(exact=left is not None and left < 0)
         self._brake.hold_children(pid for footprint in found.values() for pid in footprint.processes)
@@ -179,6 +201,8 @@ class MemoryWatch:
         for use in over_limit(use for use in uses if not use.instance.condemned):
             self._kill(use.instance, found, excess(use.limit))
         self._kill_crowds(running, found, strays)
+        if self._forks is not None:
+            self._forks.scanned({pid: len(footprint.processes) for pid, footprint in found.items()})
         if left is not None:
             self._free(left, uses, found, strays)
 
@@ -194,7 +218,9 @@ class MemoryWatch:
         after another."""
         now = asyncio.get_running_loop().time()
         for pid, footprint in found.items():
-            if len(footprint.processes) > MOST_PIDS and not running[pid].condemned:
+            count = len(footprint.processes)
+            full = count > MOST_PIDS or (self._forks is not None and self._forks.is_full(pid, count))
+            if full and not running[pid].condemned:
                 self._kill(running[pid], found, f"it had more than {MOST_PIDS} processes")
                 self._purge_until = now + PURGE_SECONDS
         if len(strays.processes) > MOST_STRAYS:

@@ -30,6 +30,7 @@ class Note:
     ready: bool = False
     started_at: float = 0.0  # Unix seconds
     sandbox: str = ""  # name of its sandbox; empty where it has none outside of its process
+    asks: bool = False  # its forks wait for an answer
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__} | {"launch": self.launch.to_json()}

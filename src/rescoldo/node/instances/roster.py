@@ -12,7 +12,7 @@ from rescoldo.node.instances.supervised import Supervised
 from rescoldo.node.processes.processes import Watched
 
 MAX_INSTANCES = 10_000
-DESCRIPTORS_EACH = 5  # descriptors of an instance: listener, two FIFOs, pidfd, and one in reserve
+DESCRIPTORS_EACH = 6  # of an instance: listener, two FIFOs, pidfd, listener for its forks, and one in reserve
 
 
 class Roster:
@@ -20,7 +20,7 @@ class Roster:
 
     def __init__(self, reserved: int) -> None:
         """`reserved`: descriptors that this process may need for other purposes. With a limit of 10 000 descriptors
-        and 600 reserved, there is room for 9400 / 5 = 1880 instances."""
+        and 600 reserved, there is room for 9400 / 6 = 1566 instances."""
         self._all: dict[InstanceId, Supervised] = {}
         self.most = min(MAX_INSTANCES, (descriptors() - reserved) // DESCRIPTORS_EACH)
 

@@ -87,10 +87,11 @@ class Supervised:
 
     # -- its start
 
-    def forked(self, process: Watched, sandbox: str) -> None:
-        """Record the process that will become the instance."""
+    def forked(self, process: Watched, sandbox: str, *, asks: bool = False) -> None:
+        """Record the process that will become the instance. `asks`: its forks wait for an answer."""
         self.process, self.condemned = process, ""
-        self.note = replace(self.note, pid=process.pid, pid_start=process.started, ready=False, sandbox=sandbox)
+        pid, started = process.pid, process.started
+        self.note = replace(self.note, pid=pid, pid_start=started, ready=False, sandbox=sandbox, asks=asks)
         notes.write(self.note_path, self.note)
 
     def expect_ready(self) -> None:

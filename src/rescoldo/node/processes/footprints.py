@@ -16,6 +16,7 @@ from rescoldo.isolation.cgroups import MOST_PIDS
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _FILES = 16 * 2**20  # bytes; an idle instance has 11 MiB of its files' pages resident
 STRAYS = -1  # in place of an instance's pid: processes of instances that are not known or have ended
+_MOST_SESSIONS = 4096  # remembered
 _MOST_READ = 4096  # bytes; the files are shorter
 
 
@@ -47,6 +48,7 @@ class Footprints:
         self._proc = proc
         self._own = os.getpid()
         self._known: dict[int, _Known] = {}
+        self._sessions: dict[int, int] = {}  # main processes of instances by session that one of their processes made
 
     def measure(
         self, leaders: Mapping[int, int], *, exact: bool = False, ours: Collection[int] = ()
@@ -61,6 +63,21 @@ class Footprints:
         families = self._families(leaders, set(ours))
         return {leader: self._add_up(pids, leaders.get(leader, 0), exact) for leader, pids in families.items()}
 
+    def note_session(self, session: int, leader: int) -> None:
+        """Count processes of a session that a process of the instance `leader` is about to make as the instance's."""
+        if len(self._sessions) >= _MOST_SESSIONS:
+            self._forget_sessions()
+        self._sessions[session] = leader
+
+    def _forget_sessions(self) -> None:
+        """Forget the sessions without a process, and the oldest where that leaves too many."""
+        alive = {self._parent_and_session(pid)[-1:] for pid in self._present()}
+        left = [(session, leader) for session, leader in self._sessions.items() if (session,) in alive]
+        self._sessions = dict(left[-_MOST_SESSIONS // 2 :])
+
+    def _present(self) -> list[int]:
+        return sorted(int(name) for name in os.listdir(self._proc) if name.isdigit())  # noqa: PTH208 - speed
+
     def newest(self) -> int:
         """The pid that the kernel gave to a process or thread last."""
         return int((_read(f"{self._proc}/loadavg").split() or [b"0"])[-1])
@@ -69,7 +86,7 @@ class Footprints:
         if not leaders and not any(known.leader for known in self._known.values()):  # a platform at rest
             self._known.clear()
             return {}
-        present = sorted(int(name) for name in os.listdir(self._proc) if name.isdigit())  # noqa: PTH208 - speed
+        present = self._present()
         families: dict[int, list[int]] = {}
         known, self._known = self._known, {}
         for pid in present:  # ascending: parents mostly come first
@@ -93,6 +110,7 @@ class Footprints:
             return 0
         relatives = self._parent_and_session(pid)
         for one in relatives:
+            one = self._sessions.get(one, one)
             if one in leaders:
                 return one
             relative = self._known.get(one) or known.get(one)

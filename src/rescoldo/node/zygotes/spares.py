@@ -39,6 +39,7 @@ class Spare:
 
     forked: Forked
     process: Watched
+    listener: int | None = None  # hears its forks; its instance's owner closes it
     burial: asyncio.Task[None] | None = field(default=None)
 
 
@@ -67,13 +68,17 @@ class Spares:
         least: int,
         most: int,
         when_few: float = WHEN_FEW,
+        *,
+        asks: bool = False,
     ) -> None:
+        """`asks`: every fork reports with the listener for its own forks, an urgent one too."""
         self._zygote = zygote
         self._sandboxes = sandboxes
         self._ends = ends
         self._start_queue = start_queue
         self._least = least
         self._most = most
+        self._asks = asks
         self._when_few = when_few  # seconds, for `refill_pause`
         self._ready: deque[Spare] = deque()
         self._burials: set[asyncio.Task[None]] = set()  # of spares whose end no start waits for
@@ -144,22 +149,24 @@ class Spares:
         """Handle a readable channel: the spare is ready, or it has ended, and `_await_end` handles that."""
         asyncio.get_running_loop().remove_reader(spare.forked.channel)
         # read the message: closing a channel with unread data would lose the order, too
-        if spare in self._making and _receive(spare.forked.channel):
+        if spare in self._making and _hear(spare):
             self._making.remove(spare)
             self._ready.append(spare)
             self._demand = self._demand.made()
             self._changed.set()
 
-    async def start(self, order: Order, chosen: Callable[[Watched, str], None]) -> None:
-        """Turn a spare into the instance of `order`. `chosen` receives the process and its sandbox before the spare
-        gets its order. Raises InvalidInput when the order is too large, ZygoteGone, NodeUnavailable."""
+    async def start(self, order: Order, chosen: Callable[[Watched, str, int | None], None]) -> None:
+        """Turn a spare into the instance of `order`. `chosen` receives the process, its sandbox and the listener for
+        its forks (None if it does not ask; owned by the callee), before the spare gets its order. Raises InvalidInput
+        when the order is too large, ZygoteGone, NodeUnavailable."""
         if len(order.message) > MAX_ORDER:
             raise InvalidInput("the function's environment is larger than 1 MiB")
         self._last_start = _now()
         try:
             for _ in range(_ATTEMPTS):
                 spare = await self._next(order)
-                chosen(spare.process, spare.forked.sandbox)
+                listener, spare.listener = spare.listener, None
+                chosen(spare.process, spare.forked.sandbox, listener)
                 try:
                     if self._give(spare, order):
                         return
@@ -198,7 +205,23 @@ class Spares:
                 return spare
             self._bury_aside(spare)
         forked = await self._zygote.fork(urgent=True, unwanted=self._end_unwanted, folder=order.folder)
-        return Spare(forked, Watched(forked.pid, forked.pidfd))
+        spare = Spare(forked, Watched(forked.pid, forked.pidfd))
+        if self._asks:
+            await self._until_heard(spare)
+        return spare
+
+    async def _until_heard(self, spare: Spare) -> None:
+        """Wait until a fork reports, or has ended; end it if the start is cancelled."""
+        loop, readable = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(spare.forked.channel, readable.set)
+        try:
+            await readable.wait()
+        except asyncio.CancelledError:
+            loop.remove_reader(spare.forked.channel)
+            self._bury_aside(spare)
+            raise
+        loop.remove_reader(spare.forked.channel)
+        _hear(spare)
 
     def _give(self, spare: Spare, order: Order) -> bool:
         forked = spare.forked
@@ -251,6 +274,9 @@ class Spares:
     async def _bury(self, spare: Spare) -> None:
         """End a spare and remove its sandbox."""
         spare.forked.channel.close()
+        if spare.listener is not None:
+            os.close(spare.listener)
+            spare.listener = None
         spare.process.kill()
         await set_within(spare.process.ended, _END_PATIENCE)
         spare.process.close()
@@ -280,10 +306,15 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _receive(channel: socket.socket) -> bytes:
+def _hear(spare: Spare) -> bool:
+    """Take a fork's report, with the listener for its forks if it has one; return False if it has ended."""
     with contextlib.suppress(OSError):
-        return channel.recv(_SMALL)
-    return b""
+        message, descriptors, _, _ = socket.recv_fds(spare.forked.channel, _SMALL, 1)
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)  # only since Python 3.14 does recv_fds pass flags on
+            spare.listener = descriptor
+        return bool(message)
+    return False
 
 
 def _enlarge(channel: socket.socket, size: int) -> None:

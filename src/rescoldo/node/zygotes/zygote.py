@@ -20,6 +20,7 @@ from typing import Any
 
 from rescoldo.isolation.cgroups import Base
 from rescoldo.isolation.container import own_container
+from rescoldo.isolation.forks import counted
 from rescoldo.isolation.interpreter import (
     CLEAN_PATH,
     function_directories,
@@ -149,6 +150,7 @@ class Zygote:
             "path": platform_path(),
             "hidden": platform_directories(),
             "full": level() == "full",
+            "asks": counted(),
             "cgroups": asdict(self._base) if self._base else None,
             "names": {self._gateway.address: self._gateway.names} if self._gateway else {},
             "variables": dict(self._gateway.variables) if self._gateway else {},

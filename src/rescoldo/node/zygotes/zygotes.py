@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from rescoldo.isolation.container import descriptors, own_container
+from rescoldo.isolation.forks import counted
 from rescoldo.kinds.protocol import BARE, WARM
 from rescoldo.kinds.registry import kind_of
 from rescoldo.model.instance import Launch
@@ -75,7 +76,8 @@ class Zygotes:
 
         def pool(name: str, least: int, most: int, when_few: float) -> ZygotePool:
             zygote = Zygote(settings, ends, sandboxes.base, gateway, name)
-            return ZygotePool(zygote, Spares(zygote, sandboxes, ends, self.start_queue, least, most, when_few))
+            spares = Spares(zygote, sandboxes, ends, self.start_queue, least, most, when_few, asks=counted())
+            return ZygotePool(zygote, spares)
 
         least, most = settings.spares, most_spares_of(settings)
         self._warm = pool(WARM, least, most, WHEN_FEW)
