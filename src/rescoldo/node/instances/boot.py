@@ -30,7 +30,7 @@ from rescoldo.node.processes.processes import (
     any_alive,
     describe,
     handles_sigterm,
-    kill_session,
+    kill_sessions,
     signal_group,
 )
 from rescoldo.node.processes.sandboxes import Ending, Sandboxes
@@ -206,8 +206,9 @@ class Boot:
             signal_group(process.pid, signal.SIGKILL)
             if not await set_within(process.ended, _KILL_PATIENCE):
                 _LOG.error("process %d is still running after SIGKILL", process.pid)
-            if note.uid is None:  # without a uid of its own, the session also holds children that changed their group
-                await kill_session(process.pid)
+            if note.uid is None:  # without a uid of its own, its sessions also hold children that changed their group
+                own = [] if self._forks is None else self._forks.sessions(process.pid)
+                await kill_sessions({process.pid, *own})
             status = await self._ends.take(process.pid)
             instance.process = None
             process.close()

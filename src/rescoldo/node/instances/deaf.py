@@ -112,7 +112,7 @@ async def is_held(listener: socket.socket, pid: int, uid: int | None) -> bool | 
     link = f"socket:[{os.fstat(listener.fileno()).st_ino}]"
     if (found := await asyncio.to_thread(_has, pid, link)) is not False:
         return found
-    others = [await asyncio.to_thread(_has, member, link) for member in await members(pid, uid)]
+    others = [await asyncio.to_thread(_has, member, link) for member in await members({pid}, uid)]
     return next((found for found in (True, None) if found in others), False)
 
 

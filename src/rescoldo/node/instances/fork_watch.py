@@ -23,6 +23,7 @@ from rescoldo.node.processes.footprints import Footprints
 from rescoldo.node.processes.kept_listeners import KeptListeners, Key
 from rescoldo.node.processes.processes import read_stat
 
+CROWD = 64  # processes of an instance, beyond which each one that forks has the lowest priority from then on
 _AT_ONCE = 16  # answers before the loop does other work
 
 
@@ -42,7 +43,9 @@ class _Gate:
     def is_closed(self) -> bool:
         """Whether its instance, or the process of it that this gate is for, has ended or is being killed."""
         one = self.instance
-        return one is None or bool(one.condemned) or one.process is None or one.process.pid != self.key.pid
+        if one is None or one.process is None or one.process.pid != self.key.pid:
+            return True
+        return bool(one.condemned) or one.process.ended.is_set()
 
     @property
     def count(self) -> int:
@@ -83,6 +86,10 @@ class ForkWatch:
         self._gates[gate.listener.fileno()] = gate
         self._epoll.register(gate.listener, select.EPOLLIN)
 
+    def sessions(self, pid: int) -> list[int]:
+        """The sessions that processes of the instance with this main process have made."""
+        return self._footprints.sessions(pid)
+
     def is_full(self, pid: int, processes: int) -> bool:
         """Whether a fork of the instance with the main process `pid` waits, beside so many processes that were
         found."""
@@ -121,6 +128,8 @@ class ForkWatch:
     def _allow(self, gate: _Gate, question: Question) -> None:
         if question.leaves_session:
             self._footprints.note_session(question.pid, gate.key.pid)
+        if gate.count > CROWD:
+            _make_way(question.pid)
         if gate.listener.allow(question) and not question.leaves_session:
             gate.made += question.pid in gate.under_way
             gate.under_way.add(question.pid)
@@ -144,6 +153,12 @@ class ForkWatch:
         for gate in self._gates.values():
             gate.listener.close()
         self._gates.clear()
+
+
+def _make_way(thread: int) -> None:
+    """Have a thread, and what it forks, run only when no other one wants to."""
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _may_run(thread: int) -> bool:

@@ -17,7 +17,7 @@ async def usage_of(instances: Iterable[RunningInstance], *, own_uids: bool) -> l
 
 async def _usage(instance: RunningInstance, own_uid: bool) -> InstanceUsage:
     memory, cpu = 0, 0.0
-    for pid in await members(instance.pid, instance.uid if own_uid else None):
+    for pid in await members({instance.pid}, instance.uid if own_uid else None):
         stat = read_stat(pid)
         if stat is None:
             continue

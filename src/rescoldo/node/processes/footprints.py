@@ -69,6 +69,10 @@ class Footprints:
             self._forget_sessions()
         self._sessions[session] = leader
 
+    def sessions(self, leader: int) -> list[int]:
+        """The sessions of an instance beside that of its main process."""
+        return [session for session, found in self._sessions.items() if found == leader]
+
     def _forget_sessions(self) -> None:
         """Forget the sessions without a process, and the oldest where that leaves too many."""
         alive = {self._parent_and_session(pid)[-1:] for pid in self._present()}

@@ -7,7 +7,7 @@ import contextlib
 import os
 import select
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,8 +80,8 @@ def any_alive(uid: int) -> bool:
     return any(stat is not None and stat.state not in "ZX" for stat in stats)
 
 
-async def members(leader: int, uid: int | None) -> list[int]:
-    """The pids of an instance's processes: all of its uid, or, where it has no uid of its own, all of its session."""
+async def members(sessions: Collection[int], uid: int | None) -> list[int]:
+    """The pids of an instance's processes: all of its uid, or, where it has no uid of its own, all of its sessions."""
     found = []
     for count, pid in enumerate(all_pids()):
         if count % _SCAN_STEP == 0:
@@ -89,14 +89,14 @@ async def members(leader: int, uid: int | None) -> list[int]:
         if uid is not None:
             if uid_of(pid) == uid:
                 found.append(pid)
-        elif (stat := read_stat(pid)) is not None and stat.session == leader:
+        elif (stat := read_stat(pid)) is not None and stat.session in sessions:
             found.append(pid)
     return found
 
 
-async def kill_session(leader: int) -> None:
-    """Send SIGKILL to the remaining processes of the session that `leader` leads."""
-    for pid in await members(leader, None):
+async def kill_sessions(sessions: Collection[int]) -> None:
+    """Send SIGKILL to the remaining processes of these sessions."""
+    for pid in await members(sessions, None):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
 
