@@ -1,10 +1,13 @@
-"""Measures cold calls to one function after another while 200 others wake on the same worker, or one spins there."""
+"""Measures cold calls to one function after another while 200 others wake on the same worker, or one spins or
+forks without end there."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import vegeta
 from kubernetes_cell import Cell, CellMeasurement
@@ -25,6 +28,8 @@ SPINS = (
     "    while True:\n        pass\n"
 )
 
+FORKS = "import os\n\n\ndef handle(event, context):\n    while True:\n        os.fork()\n"
+
 Times = list[float]
 Wake = Callable[[], list[Hit]]
 
@@ -34,6 +39,8 @@ EVENLY = Bar(f"{ABOUT}, {RATE} a second: p95 ÷ that at rest", "")
 SPINNING = Bar(
     f"cold calls while a function spins in {PROCESSES} processes on the same worker: p95 ÷ that at rest", "", most=3
 )
+
+FORKING = Bar("cold calls while a fork bomb is called on the same worker: p95 ÷ that at rest", "", most=3)
 
 
 def measure(cell: Cell, quick: bool) -> list[Row]:
@@ -55,6 +62,8 @@ def measure(cell: Cell, quick: bool) -> list[Row]:
         evenly = _together(cell, probes, others, waves, lambda: vegeta.one_after_another(urls, RATE, cell.folder))
         cell.sleep_all([*probes, *others])
         beside = _beside_spins(cell, probes, others[:BESIDE])
+        cell.sleep_all([*probes, *others])
+        bombed = _beside_bomb(cell, others[:BESIDE])
     base = quantile(rest, 0.95)
     return [
         bar.row(
@@ -64,7 +73,8 @@ def measure(cell: Cell, quick: bool) -> list[Row]:
             f"{quantile(rest, 0.5) * 1000:.1f} ms; calls to sleeping functions, one at a time, {PAUSE * 1000:.0f} ms "
             "apart, through the gateway to one worker",
         )
-        for bar, found, rounds in ((AT_ONCE, once, bursts), (EVENLY, evenly, waves), (SPINNING, beside, 1))
+        for bar, found, rounds in ((AT_ONCE, once, bursts), (EVENLY, evenly, waves), (SPINNING, beside, 1),
+                                   (FORKING, bombed, 1))
     ]
 
 
@@ -106,6 +116,30 @@ def _beside_spins(cell: Cell, first: list[str], names: list[str]) -> Times:
     return times
 
 
+def _beside_bomb(cell: Cell, names: list[str]) -> Times:
+    """Return the seconds of calls to `names`, which are asleep, while a fork bomb is called again and again."""
+    cell.upload("forks:bench", FORKS)
+    stop = threading.Event()
+
+    def attack() -> int:
+        calls = 0
+        while not stop.is_set():
+            with suppress(OSError):
+                cell.invoke("forks", "", timeout=60)
+            calls += 1
+        return calls
+
+    with ThreadPoolExecutor(1) as thread, cell.deployed({"forks": {"image": "forks:bench"}}):
+        attacking = thread.submit(attack)
+        try:
+            _, times = _probed(cell, names, attacking.done)
+        finally:
+            stop.set()
+        calls = attacking.result()
+    say(f"neighbours: beside {calls} fork bombs p95 {quantile(times, 0.95) * 1000:.1f} ms")
+    return times
+
+
 def _probed(cell: Cell, probes: list[str], ended: Callable[[], bool]) -> tuple[Times, Times]:
     """Call probes until all were called or others have `ended`; return when each began, and its seconds."""
     starts, times = [], []
@@ -118,4 +152,4 @@ def _probed(cell: Cell, probes: list[str], ended: Callable[[], bool]) -> tuple[T
     return starts, times
 
 
-MEASUREMENT = CellMeasurement("neighbours", (AT_ONCE, EVENLY, SPINNING), measure, ("go",))
+MEASUREMENT = CellMeasurement("neighbours", (AT_ONCE, EVENLY, SPINNING, FORKING), measure, ("go",))

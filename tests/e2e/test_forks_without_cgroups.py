@@ -48,6 +48,19 @@ def handle(event, context):
             os._exit(0)
         os.waitpid(child, 0)
 """
+LEAVES = """
+import os, time
+def handle(event, context):
+    reader, writer = os.pipe()
+    if not os.fork():
+        os.setsid()
+        if not os.fork():
+            os.setsid()
+            os.write(writer, str(os.getpid()).encode())
+            time.sleep(600)
+        os._exit(0)
+    return os.read(reader, 20).decode()
+"""
 CHILD = """
 import os, subprocess
 def handle(event, context):
@@ -113,6 +126,14 @@ def test_child_processes_are_possible_while_no_node_runs_and_after_its_restart(l
         live.until(lambda node=node: live.pid("node") not in (0, node), "another node")
         assert int(live.call("GET", "/function/calm").text) == pid
     assert alive(pid)
+
+
+def test_a_process_that_left_the_session_ends_with_its_instance(live: ContainedLive) -> None:
+    live.deploy("leaves", LEAVES)
+    daemon = int(live.call("GET", "/function/leaves").text)
+    assert alive(daemon)
+    live.system("POST", "/scale-function/leaves", {"replicas": 0})
+    live.until(lambda: not alive(daemon), "the end of the process")
 
 
 def test_the_description_says_that_processes_are_limited(live: ContainedLive) -> None:

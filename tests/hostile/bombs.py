@@ -34,8 +34,8 @@ def _bomb(name: str, check: Check | None = None, **spec: Any) -> None:
         answer = world.attack(name, function, timeout=90, **more)
         if answer.status == 200:
             take(outcome, answer.text)
-        else:  # an instance only ends for lack of memory, which processes and files in memory need, too
-            _is_reported_as_out_of_memory(world, function, outcome)
+        else:  # an instance ends for lack of memory, which processes and files in memory need, too, or of processes
+            _is_reported_as_over_a_limit(world, function, outcome)
         if check is not None:
             check(world, function, outcome)
         _remove(world, function, outcome)
@@ -78,11 +78,12 @@ def _comm(pid: int) -> str:
         return ""
 
 
-def _is_reported_as_out_of_memory(world: World, function: str, outcome: Outcome) -> None:
+def _is_reported_as_over_a_limit(world: World, function: str, outcome: Outcome) -> None:
     def reported() -> bool:
-        return "out of memory" in world.live.function_log(function)
+        log = world.live.function_log(function)
+        return "out of memory" in log or f"more than {MOST_PIDS} processes" in log
 
-    world.live.until(reported, f"{function} to be reported as out of memory")
+    world.live.until(reported, f"{function} to be reported as over a limit")
     outcome.judge("ends without a reported reason", reported(), world.live.function_log(function)[-400:])
 
 

@@ -32,6 +32,7 @@ SPINS = (
     "            spin()\n"
     "    spin()\n"
 )
+FORKS = "import os\ndef handle(event, context):\n    while True:\n        os.fork()\n"
 PARTS = ("guardian", "supervisor", "edge", "node", "controller")
 COLD_CALLS = 20
 
@@ -100,6 +101,22 @@ def test_a_function_that_spins_gets_the_lowest_priority_and_others_wake(namespac
             platform.sleep("other")
             answer = platform.invoke("other")
             assert (answer.status, answer.cold) == (200, True), answer.text
+        assert platform.restarts() == 0
+
+
+def test_a_fork_bomb_ends_at_the_limit_and_others_wake(namespace: str) -> None:
+    """How fast they wake: bench/kubernetes_neighbours.py."""
+    with PodPlatform(pod(namespace, "forks")) as platform:
+        platform.deploy("other", HELLO)
+        platform.deploy("attacks", FORKS)
+        parts = {part: platform.pid(part) for part in PARTS}
+        threading.Thread(target=attacked(platform), daemon=True).start()
+        for _ in range(COLD_CALLS):
+            platform.sleep("other")
+            answer = platform.invoke("other")
+            assert (answer.status, answer.cold) == (200, True), answer.text
+        platform.until(lambda: "more than 512 processes" in platform.function_log("attacks"), "the end of the bomb")
+        assert {part: platform.pid(part) for part in PARTS} == parts
         assert platform.restarts() == 0
 
 

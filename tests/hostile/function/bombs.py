@@ -28,7 +28,7 @@ def _sleep_on() -> None:
         time.sleep(60)
 
 
-@attack("fork bomb", unprivileged=False)
+@attack("fork bomb")
 def fork_bomb(target: Target, tries: Tries) -> None:
     """Fork children that fork in turn until the limit refuses."""
     limit, born = target["most_processes"], 0

@@ -100,6 +100,26 @@ def test_processes_that_outlive_their_instance_become_strays(proc: Proc) -> None
     assert footprints.measure({}) == {}
 
 
+def test_a_process_without_parents_belongs_to_the_instance_whose_process_has_made_its_session(proc: Proc) -> None:
+    footprints = Footprints(str(proc.folder))
+    footprints.note_session(CHILD, LEADER)  # it has ended since
+    proc.put(CHILD + 1, 1, anonymous=20, session=CHILD)
+    proc.put(CHILD + 2, 1, anonymous=20, session=CHILD + 7)
+    assert footprints.measure({LEADER: 0})[LEADER].processes == (LEADER, CHILD + 1)
+    assert footprints.sessions(LEADER) == [CHILD]
+
+
+def test_sessions_without_a_process_are_forgotten_when_there_are_many(proc: Proc) -> None:
+    footprints = Footprints(str(proc.folder))
+    proc.put(CHILD, 1, anonymous=20, session=CHILD)
+    footprints.note_session(CHILD, LEADER)
+    for session in range(10**6, 10**6 + 10_000):
+        footprints.note_session(session, LEADER)
+    sessions = footprints.sessions(LEADER)
+    assert CHILD in sessions
+    assert len(sessions) <= 4096
+
+
 def test_shared_memory_counts_once_as_its_own_and_at_most_for_each_process(proc: Proc) -> None:
     proc.put(LEADER, ZYGOTE, anonymous=20, shmem=100)
     proc.put(CHILD, LEADER, anonymous=20, shmem=100)

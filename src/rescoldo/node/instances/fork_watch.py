@@ -153,6 +153,7 @@ class ForkWatch:
         for gate in self._gates.values():
             gate.listener.close()
         self._gates.clear()
+        self._kept.close()
 
 
 def _make_way(thread: int) -> None:

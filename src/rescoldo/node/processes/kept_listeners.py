@@ -74,6 +74,11 @@ class KeptListeners:
         self._out.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, -1)
         return dict(self._kept)
 
+    def close(self) -> None:
+        """Let go of the pair; the copies go with its last descriptor."""
+        for end in (self._in, self._out):
+            end.close()
+
     def _peeked(self) -> Iterator[tuple[list[Key], Sequence[int]]]:
         while True:
             try:
