@@ -128,8 +128,10 @@ class ForkWatch:
     def _allow(self, gate: _Gate, question: Question) -> None:
         if question.leaves_session:
             self._footprints.note_session(question.pid, gate.key.pid)
-        if gate.count > CROWD:
+        if gate.found > CROWD:
             _make_way(question.pid)
+        elif gate.count > CROWD:  # or children that ended at once: an innocent function would keep the low priority
+            self.on_full()
         if gate.listener.allow(question) and not question.leaves_session:
             gate.made += question.pid in gate.under_way
             gate.under_way.add(question.pid)
