@@ -35,7 +35,7 @@ from rescoldo.store.protocol import Bundle
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 10.0
 # To control, all of them kept. With 64, of which 8 were kept, a new worker that fetches 150 functions at once made a
-# TLS handshake for nearly every request, and control was so busy with them that 63 of 900 calls got 503, not 10.
+# TLS handshake for nearly every request.
 CONNECTIONS = 16
 MOST_TEXT = 500  # characters of an error's text
 MOST_ANSWER = 64 * 2**20  # bytes of an answer that is read as a whole: a function with its secrets, all versions
