@@ -24,13 +24,15 @@ class Proc:
         self.folder = folder
         (folder / "self").mkdir()
 
-    def put(self, pid: int, parent: int, anonymous: int, files: int = 8, shmem: int = 0, session: int = 0) -> None:
+    def put(
+        self, pid: int, parent: int, anonymous: int, files: int = 8, shmem: int = 0, session: int = 0, started: int = 1
+    ) -> None:
         """Write a process; sizes in MiB."""
         folder = self.folder / str(pid)
         folder.mkdir(exist_ok=True)
         pages = [size * MIB // PAGE for size in (anonymous + files + shmem, files + shmem)]
         (folder / "statm").write_text(f"99999 {pages[0]} {pages[1]} 1 0 9 0\n")
-        (folder / "stat").write_text(f"{pid} (a) b) S {parent} {pid} {session or pid} 0\n")
+        (folder / "stat").write_text(f"{pid} (a) b) S {parent} {pid} {session or pid} {'0 ' * 15}{started} 0\n")
         (folder / "status").write_text(f"Name:\tx\nRssShmem:\t{shmem * 1024} kB\n")
 
     def remove(self, pid: int) -> None:
@@ -107,6 +109,16 @@ def test_a_process_without_parents_belongs_to_the_instance_whose_process_has_mad
     proc.put(CHILD + 2, 1, anonymous=20, session=CHILD + 7)
     assert footprints.measure({LEADER: 0})[LEADER].processes == (LEADER, CHILD + 1)
     assert footprints.sessions(LEADER) == [CHILD]
+
+
+def test_a_later_process_with_the_number_of_a_session_does_not_belong_to_the_instance_that_made_it(proc: Proc) -> None:
+    footprints = Footprints(str(proc.folder))
+    proc.put(CHILD, 1, anonymous=20, started=500)
+    footprints.note_session(CHILD, LEADER)
+    assert footprints.sessions(LEADER) == [CHILD]
+    proc.put(CHILD, 1, anonymous=20, started=900)
+    assert footprints.sessions(LEADER) == []
+    assert footprints.measure({LEADER: 0}).keys() == {LEADER}
 
 
 def test_sessions_without_a_process_are_forgotten_when_there_are_many(proc: Proc) -> None:

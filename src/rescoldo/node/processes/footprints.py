@@ -48,7 +48,8 @@ class Footprints:
         self._proc = proc
         self._own = os.getpid()
         self._known: dict[int, _Known] = {}
-        self._sessions: dict[int, int] = {}  # main processes of instances by session that one of their processes made
+        # by session that a process of an instance made: the instance's main process, and that process's start
+        self._sessions: dict[int, tuple[int, bytes]] = {}
 
     def measure(
         self, leaders: Mapping[int, int], *, exact: bool = False, ours: Collection[int] = ()
@@ -67,16 +68,27 @@ class Footprints:
         """Count processes of a session that a process of the instance `leader` is about to make as the instance's."""
         if len(self._sessions) >= _MOST_SESSIONS:
             self._forget_sessions()
-        self._sessions[session] = leader
+        self._sessions[session] = (leader, self._started(session))
 
     def sessions(self, leader: int) -> list[int]:
         """The sessions of an instance beside that of its main process."""
-        return [session for session, found in self._sessions.items() if found == leader]
+        return [session for session, (found, _) in self._sessions.items() if found == leader == self._maker(session)]
+
+    def _maker(self, session: int) -> int:
+        """The main process of the instance that has made a session; 0 if none has. A later process may have the number,
+        which the kernel gives away again once the session has no process."""
+        leader, started = self._sessions.get(session, (0, b""))
+        return leader if leader and self._started(session) in (started, b"") else 0
+
+    def _started(self, pid: int) -> bytes:
+        """When a process started, as /proc tells it; empty without it."""
+        fields = _read(f"{self._proc}/{pid}/stat").rpartition(b") ")[2].split()
+        return fields[19] if len(fields) > 19 else b""
 
     def _forget_sessions(self) -> None:
         """Forget the sessions without a process, and the oldest where that leaves too many."""
         alive = {self._parent_and_session(pid)[-1:] for pid in self._present()}
-        left = [(session, leader) for session, leader in self._sessions.items() if (session,) in alive]
+        left = [(session, found) for session, found in self._sessions.items() if (session,) in alive]
         self._sessions = dict(left[-_MOST_SESSIONS // 2 :])
 
     def _present(self) -> list[int]:
@@ -114,7 +126,7 @@ class Footprints:
             return 0
         relatives = self._parent_and_session(pid)
         for one in relatives:
-            one = self._sessions.get(one, one)
+            one = self._maker(one) or one
             if one in leaders:
                 return one
             relative = self._known.get(one) or known.get(one)
