@@ -17,12 +17,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rescoldo.handover import handed_over
 from rescoldo.model.errors import NodeUnavailable
 from rescoldo.model.ids import BUNDLE_GIDS
 from rescoldo.model.instance import Launch, RunningInstance
 from rescoldo.model.names import FunctionId, InstanceId
 from rescoldo.model.settings import Settings
 from rescoldo.node.client import NodeClient
+from rescoldo.node.processes.kept_listeners import ENDS, make_pair
 from support.patience import SLOWNESS
 from support.patience import until as until
 
@@ -105,6 +107,7 @@ class RealNode:
         self.client = NodeClient(self.settings)
         self.process: subprocess.Popen[bytes] | None = None
         self._listener: socket.socket | None = None
+        self._forks = make_pair()  # keeps instances' listeners when a node is killed, as the supervisor does
         self._numbers = itertools.count(1)
 
     def hand_over(self) -> None:
@@ -123,9 +126,11 @@ class RealNode:
         with (self.folder / "stderr").open("ab") as stderr:
             node = [sys.executable, "-m", "rescoldo.node.main", str(self.settings.settings_file)]
             env = {"PYTHONPATH": str(SOURCE), "PATH": os.environ["PATH"], "A_SECRET": "of the platform"}
-            handed = [] if self._listener is None else [self._listener.fileno()]
-            if handed:
-                env["RESCOLDO_LISTEN_FD"] = str(handed[0])
+            handed = [end.fileno() for end in self._forks]
+            env |= handed_over(dict(zip(ENDS, handed, strict=True)))
+            if self._listener is not None:
+                handed.append(self._listener.fileno())
+                env["RESCOLDO_LISTEN_FD"] = str(self._listener.fileno())
             self.process = subprocess.Popen(
                 self._command((self.folder, self.settings.run_path), node),
                 env=env,
@@ -214,6 +219,8 @@ class RealNode:
             self.kill(signal.SIGTERM)
         if self._listener is not None:
             self._listener.close()
+        for end in self._forks:
+            end.close()
         shutil.rmtree(self.folder)
         shutil.rmtree(self.settings.run_path)
 
