@@ -2,8 +2,8 @@
 and becomes that instance.
 
 A spare reports on its channel when it is ready, with the listener for its forks if it asks for them; an urgent fork
-reports only in that case. The channel then delivers one message, the
-order: {"launch", "uid", "gid", "bundle" (its folder), "scratch", "data" (bytes for `limit_data`; 0: no such limit)}
+reports only in that case. The channel then delivers one message, the order: {"launch", "uid", "gid", "bundle" (its
+folder), "scratch", "data" (bytes for `limit_data`; 0: no such limit)}
 with the descriptors [listener, standard output, standard error, status pipe, one for each secret of the launch]. The
 listener is /dev/null for a program that binds its own socket. If the channel closes instead, the fork ends.
 """
@@ -29,7 +29,7 @@ from rescoldo.runtime.starter import Starters, open_stream
 
 PRACTICE = 20  # rounds of rehearsal before the first fork: the interpreter specialises code after about ten runs
 REHEARSAL = os.path.join(os.path.dirname(__file__), "rehearsal")  # noqa: PTH118, PTH120 - a bundle to practise with
-SPARE_NICE = 10  # where instances have the platform's priority: until a wake takes it: wakes and calls go first
+SPARE_NICE = 10  # until a wake takes it, where instances have the platform's priority: wakes and calls go first
 MOST_SECRETS = 100  # of one function; the kernel passes at most 253 descriptors in a message
 DEPENDENCIES = "deps"  # the bundle's folder with the packages of its requirements.txt
 _DESCRIPTORS = 4 + MOST_SECRETS
