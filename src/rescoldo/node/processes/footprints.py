@@ -82,7 +82,7 @@ class Footprints:
 
     def _started(self, pid: int) -> bytes:
         """When a process started, as /proc tells it; empty without it."""
-        fields = _read(f"{self._proc}/{pid}/stat").rpartition(b") ")[2].split()
+        fields = self._fields(pid)
         return fields[19] if len(fields) > 19 else b""
 
     def _forget_sessions(self) -> None:
@@ -141,8 +141,12 @@ class Footprints:
         return _Known(leader, min(self._pages(pid)[0], self._pages(parent)[0]))
 
     def _parent_and_session(self, pid: int) -> tuple[int, ...]:
-        fields = _read(f"{self._proc}/{pid}/stat").rpartition(b") ")[2].split()
+        fields = self._fields(pid)
         return (int(fields[1]), int(fields[3])) if len(fields) > 3 else ()
+
+    def _fields(self, pid: int) -> list[bytes]:
+        """What /proc/PID/stat has behind the name (proc(5)); empty without the process."""
+        return _read(f"{self._proc}/{pid}/stat").rpartition(b") ")[2].split()
 
     def _pages(self, pid: int) -> tuple[int, int]:
         """Bytes of `pid`'s anonymous pages, and of those of files and shared memory."""
