@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,17 +11,11 @@ from pathlib import Path
 import pytest
 
 from rescoldo.isolation.cgroups import MOST_PIDS
-from support.contained import MIB, ContainedLive, Pod
+from support.contained import MIB, NEEDS, ContainedLive, Pod
 from support.live import alive
 from support.unprivileged import UID, interpreter, readable_library
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make a cgroup and to become another user"),
-    pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv"),
-    pytest.mark.skipif(not Pod.possible(), reason="needs the memory controller of cgroup v1"),
-]
+pytestmark = NEEDS
 
 LIMIT = 1000
 # Each child forks in turn; each of them prints a sign.

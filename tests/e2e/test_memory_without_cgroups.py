@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,18 +19,12 @@ from pathlib import Path
 import pytest
 
 from rescoldo.node.zygotes.zygote import INSTANCE_NICE
-from support.contained import MIB, ContainedLive, Pod
+from support.contained import MIB, NEEDS, ContainedLive, Pod
 from support.gateway import Answer
 from support.live import alive, children_of, comm
 from support.unprivileged import interpreter, readable_library
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make a cgroup and to become another user"),
-    pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv"),
-    pytest.mark.skipif(not Pod.possible(), reason="needs the memory controller of cgroup v1"),
-]
+pytestmark = NEEDS
 
 LIMIT = 500
 BOMB = "def handle(event, context):\n    kept = b'x' * (200 << 20)\n    return str(len(kept))\n"

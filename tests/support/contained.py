@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from rescoldo.isolation.container import Groups, find_groups
 from support.unprivileged import UnprivilegedLive
@@ -49,6 +52,16 @@ class Pod:
 
 def _groups(controller: str) -> Groups | None:
     return find_groups(controller, Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text())
+
+
+# marks of a module whose tests have a platform in a pod
+NEEDS = [
+    pytest.mark.slow,
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make a cgroup and to become another user"),
+    pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv"),
+    pytest.mark.skipif(not Pod.possible(), reason="needs the memory controller of cgroup v1"),
+]
 
 
 class ContainedLive(UnprivilegedLive):
