@@ -85,7 +85,8 @@ def install_asking(*, shared_uid: bool) -> int:
     """As `install`, with a filter that asks for each fork; return the listener's descriptor, close-on-exec.
 
     The process that has the listener answers (`ForkListener` in forks.py). When the last copy of it is closed, forks
-    fail with ENOSYS. Call this before there are threads. Raises OSError: EBUSY where a filter with a listener is in force.
+    fail with ENOSYS. Call this before there are threads. Raises OSError: EBUSY where a filter with a listener is in
+    force.
     """
     return _install(build(os.uname().machine, shared_uid=shared_uid, asking=True), _FLAG_NEW_LISTENER)
 
