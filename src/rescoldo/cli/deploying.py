@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from rescoldo.cli.deployment import PATIENCE, deploy, function_url, upload
 from rescoldo.cli.flags import DeployFlags
 from rescoldo.cli.gateway import Gateway
@@ -13,7 +11,7 @@ from rescoldo.cli.project import Project, bundle_file, with_flags
 from rescoldo.cli.results import (
     DEPLOYED,
     DEPLOYING,
-    UNCHANGED,
+    Key,
     Outcome,
     Results,
     for_each_at_once,
@@ -21,7 +19,6 @@ from rescoldo.cli.results import (
     shown,
 )
 from rescoldo.model.errors import InvalidInput, RescoldoError
-from rescoldo.model.function import FunctionSpec
 from rescoldo.model.names import DEFAULT_NAMESPACE
 from rescoldo.stack.file import StackFunction
 
@@ -36,38 +33,44 @@ def deploy_all(
     start: bool = True,
 ) -> None:
     """Upload the bundle of each function that was built here and deploy the function, `parallel` functions at once.
+    Those that the gateway gave no new revision become UNCHANGED.
 
     Skips functions that have an outcome in `results`. Raises GatewayClosed.
     """
+    functions = {reference_of(function, flags.namespace): function for function in project.functions}
+    left = [key for key in functions if results.is_open(key)]
+    before = _revisions(gateway, left) if is_update(flags) else dict.fromkeys(left)
 
     def work(function: StackFunction) -> Outcome:
-        return _deployed(gateway, function, flags, start=start)
+        exists = reference_of(function, flags.namespace) in before
+        return deploy_one(gateway, function, flags, exists=exists, start=start)
 
-    functions = {reference_of(function, flags.namespace): function for function in project.functions}
     for_each_at_once(functions, results, work, parallel)
+    known = [key for key in left if before.get(key) is not None]
+    after = _revisions(gateway, known)
+    for key in left:
+        if key in known and before[key] == after.get(key):
+            results.leave(key)
+        else:
+            tell_notes(key[0], results.notes(key))
 
 
-def _deployed(gateway: Gateway, function: StackFunction, flags: DeployFlags, *, start: bool) -> Outcome:
-    """Deploy one function; UNCHANGED if the gateway gave it no new revision."""
-    spec = with_flags(function, flags).to_spec()
-    exists, before = _found(gateway, spec) if is_update(flags) else (True, None)
-    outcome = deploy_one(gateway, function, flags, exists=exists, start=start)
-    if before is not None and before == _found(gateway, spec)[1]:
-        return replace(outcome, state=UNCHANGED) if outcome.state == DEPLOYED else outcome
-    tell_notes(spec.name, outcome.notes)
-    return outcome
+def _revisions(gateway: Gateway, wanted: list[Key]) -> dict[Key, int | None]:
+    """Return the revisions of those of the `wanted` functions that may exist; None: the gateway does not tell.
 
-
-def _found(gateway: Gateway, spec: FunctionSpec) -> tuple[bool, int | None]:
-    """Return whether the function may exist, and its revision; None if the gateway does not report revisions."""
-    own = spec.namespace if spec.namespace != DEFAULT_NAMESPACE else ""
-    answer = gateway.system(
-        "GET", f"/system/function/{spec.name}", params={"namespace": own}, accept=(200, 202, 404, 400, 500, 502, 503)
-    )
-    try:
-        return answer.status_code != 404, int(answer.json()["revision"])
-    except (ValueError, TypeError, KeyError):
-        return answer.status_code != 404, None
+    One list for a namespace: on a cluster a question about one function is answered by its worker, and takes as long as
+    a deployment."""
+    found: dict[Key, int | None] = {}
+    for space in dict.fromkeys(space for _, space in wanted):
+        own = space if space != DEFAULT_NAMESPACE else ""
+        accept = (200, 202, 400, 404, 500, 502, 503)
+        answer = gateway.system("GET", "/system/functions", params={"namespace": own}, accept=accept)
+        try:
+            listed = {str(each["name"]): each.get("revision") for each in answer.json()}
+        except (ValueError, TypeError, KeyError, AttributeError):
+            listed = {name: None for name, its in wanted if its == space}
+        found |= {(name, space): listed[name] for name, its in wanted if its == space and name in listed}
+    return found
 
 
 def is_update(flags: DeployFlags) -> bool:

@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from rescoldo.cli.gateway import GatewayClosed
@@ -24,6 +24,7 @@ _ORDER = (DEPLOYED, UNCHANGED, BUILT, REMOVED, SKIPPED, DEPLOYING, LEFT, FAILED)
 _UNDONE = frozenset((DEPLOYING, FAILED, LEFT))  # the verb did not reach its goal
 
 
+Key = tuple[str, str]  # a function's name and namespace
 Item = TypeVar("Item")
 
 
@@ -42,11 +43,11 @@ class Outcome:
 
 
 class Results:
-    """The outcomes of a verb, in the order of `names` (name and namespace), in whatever order they arrive."""
+    """The outcomes of a verb, in the order of `names`, in whatever order they arrive."""
 
-    def __init__(self, names: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, names: Iterable[Key]) -> None:
         self._names = list(dict.fromkeys(names))
-        self._found: dict[tuple[str, str], Outcome] = {}
+        self._found: dict[Key, Outcome] = {}
         self._saying = threading.Lock()
 
     @classmethod
@@ -64,16 +65,25 @@ class Results:
         """Whether a function has no outcome yet."""
         return any(map(self.is_open, self._names))
 
-    def add(self, function: tuple[str, str], outcome: Outcome) -> None:
+    def add(self, function: Key, outcome: Outcome) -> None:
         self._found[function] = outcome
 
-    def fail(self, function: tuple[str, str], error: RescoldoError) -> None:
+    def leave(self, function: Key) -> None:
+        """Make DEPLOYED UNCHANGED, as the deployment made no new revision; what it said of its settings is known."""
+        if (outcome := self._found[function]).state == DEPLOYED:
+            self.add(function, replace(outcome, state=UNCHANGED))
+
+    def notes(self, function: Key) -> Sequence[str]:
+        """Return the notes of a function's outcome."""
+        return self._found[function].notes if function in self._found else ()
+
+    def fail(self, function: Key, error: RescoldoError) -> None:
         """Print why a function failed, and keep the reason for the end."""
         with self._saying:
             complain(error.message)
         self.add(function, Outcome(FAILED, error.message, {"reason": error.message}))
 
-    def is_open(self, function: tuple[str, str]) -> bool:
+    def is_open(self, function: Key) -> bool:
         """Return whether a function has no outcome yet."""
         return function not in self._found
 
@@ -103,7 +113,7 @@ class Results:
             told = ", ".join(f"{counts[state]} {state}" for state in _ORDER if counts[state])
             (note if as_json else say)(f"{len(self._names)} functions: {told}.")
 
-    def _all(self) -> list[tuple[tuple[str, str], Outcome]]:
+    def _all(self) -> list[tuple[Key, Outcome]]:
         left = Outcome(LEFT)
         return [(key, self._found.get(key, left)) for key in self._names]
 
@@ -122,7 +132,7 @@ def for_each(
 
 
 def for_each_at_once(
-    items: Mapping[tuple[str, str], Item], results: Results, work: Callable[[Item], Outcome], parallel: int
+    items: Mapping[Key, Item], results: Results, work: Callable[[Item], Outcome], parallel: int
 ) -> None:
     """Call `work` for each item, by function, without an outcome, `parallel` items at once. A failure of one does
     not stop the others. A closed gateway would fail all others, too: then no further item starts, and GatewayClosed
@@ -148,12 +158,12 @@ def for_each_at_once(
         raise closed
 
 
-def reference_of(function: StackFunction, namespace: str = "") -> tuple[str, str]:
+def reference_of(function: StackFunction, namespace: str = "") -> Key:
     """Return the name and namespace of a function that is deployed with --namespace `namespace`."""
     return function.name, namespace or function.namespace or DEFAULT_NAMESPACE
 
 
-def shown(key: tuple[str, str]) -> str:
+def shown(key: Key) -> str:
     """Format a function's name as users write it."""
     name, namespace = key
     return name if namespace == DEFAULT_NAMESPACE else f"{name}.{namespace}"

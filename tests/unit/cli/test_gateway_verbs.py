@@ -429,7 +429,7 @@ def test_a_deployment_waits_for_its_start_and_fails_with_the_reason(run, gateway
     gateway.answer("POST /system/functions", 400, b"hello did not start: ImportError", **headers)
     status, out, err = run("deploy")
     assert status == 1 and "hello did not start: ImportError" in err and "Deployed" not in out
-    assert {call.headers["Prefer"] for call in gateway.calls if "functions" in call.path} == {"wait=115"}
+    assert {call.headers["Prefer"] for call in gateway.changes()} == {"wait=115"}
 
 
 def test_no_start_asks_for_an_immediate_rollout(run, gateway):

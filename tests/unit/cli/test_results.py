@@ -67,10 +67,41 @@ def test_build_continues_after_a_function_that_cannot_be_built(run):
 def test_a_function_without_a_new_revision_is_unchanged(run, gateway):
     project({"a": "", "b": ""})
     answer_deployments(gateway)
-    gateway.answer("GET /system/function/a", 200, {"revision": 3})
-    gateway.answer("GET /system/function/b", 200, {"revision": 3})
-    gateway.answer("GET /system/function/b", 200, {"revision": 4})
+    gateway.answer("GET /system/functions", 200, [{"name": "a", "revision": 3}, {"name": "b", "revision": 3}])
+    gateway.answer("GET /system/functions", 200, [{"name": "a", "revision": 3}, {"name": "b", "revision": 4}])
     assert states(run("up", "--json")[1]) == {"a": "unchanged", "b": "deployed"}
+
+
+def test_only_a_changed_function_tells_again_what_has_no_effect(run, gateway):
+    project({"a": "", "b": ""})
+    answer_deployments(gateway)
+    gateway.answer("PUT /system/functions", 202, b"note: rain has no effect\n")
+    gateway.answer("GET /system/functions", 200, [{"name": "a", "revision": 3}, {"name": "b", "revision": 3}])
+    gateway.answer("GET /system/functions", 200, [{"name": "a", "revision": 3}, {"name": "b", "revision": 4}])
+    said = run("up")[2]
+    assert "b: rain has no effect" in said and "a: rain" not in said
+
+
+def test_functions_of_several_namespaces_are_compared_by_one_list_of_each(run, gateway):
+    project({"a": "skip_build: true, image: a", "b": "skip_build: true, image: b, namespace: dev"})
+    gateway.answer("GET /system/namespaces", 200, ["openfaas-fn", "dev"])
+    gateway.answer("GET /system/functions", 200, [{"name": "b", "revision": 3}])
+    assert states(run("deploy", "--json")[1]) == {"a": "deployed", "b": "unchanged"}
+    assert [call.line for call in gateway.calls if call.method == "GET"] == [
+        "GET /system/namespaces",
+        "GET /system/functions",
+        "GET /system/functions?namespace=dev",
+        "GET /system/functions?namespace=dev",
+    ]
+
+
+@pytest.mark.parametrize("answer", [(404, b""), (200, b"null"), (200, b'["a"]'), (200, [{"name": "a"}])])
+def test_a_function_is_deployed_where_the_gateway_tells_no_revision(run, gateway, answer):
+    project({"a": ""})
+    gateway.answer("GET /system/functions", *answer)
+    gateway.answer("PUT /system/functions", 404)
+    assert states(run("deploy", "--json")[1]) == {"a": "deployed"}
+    assert [call.line for call in gateway.changes()] == ["PUT /system/functions", "POST /system/functions"]
 
 
 def test_missing_secrets_namespaces_and_settings_are_reported_before_the_build(run, gateway):
@@ -113,9 +144,9 @@ def test_a_secret_is_missing_in_a_namespace_without_secrets(run, gateway):
 
 def test_a_function_that_does_not_exist_is_posted_without_a_put(run, gateway):
     project({"a": ""})
-    gateway.answer("GET /system/function/a", 404)
+    gateway.answer("GET /system/functions", 200, [{"name": "b", "revision": 1}])
     assert states(run("deploy", "--json")[1]) == {"a": "deployed"}
-    assert [call.line for call in gateway.calls] == ["GET /system/function/a", "POST /system/functions"]
+    assert [call.line for call in gateway.calls] == ["GET /system/functions", "POST /system/functions"]
 
 
 # -- remove
