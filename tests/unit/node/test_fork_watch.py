@@ -9,6 +9,7 @@ import subprocess
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import cast
 
@@ -17,7 +18,7 @@ import pytest
 from rescoldo.isolation.cgroups import MOST_PIDS
 from rescoldo.isolation.forks import Question
 from rescoldo.node.instances import fork_watch as module
-from rescoldo.node.instances.fork_watch import CROWD, ForkWatch
+from rescoldo.node.instances.fork_watch import CROWD, CROWD_PAUSE, ForkWatch
 from rescoldo.node.instances.supervised import Supervised
 from rescoldo.node.processes.footprints import Footprints
 from rescoldo.node.processes.kept_listeners import KeptListeners, Key
@@ -186,6 +187,34 @@ async def test_beyond_a_crowd_each_process_that_forks_gets_the_lowest_priority(
     world.listener.ask(NOBODY + 1)
     await until(lambda: NOBODY + 1 in world.listener.allowed)
     assert lowered[-1] == (NOBODY + 1, os.SCHED_IDLE)
+
+
+async def test_forks_of_a_crowd_are_allowed_one_after_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    later: list[tuple[float, Callable[[], None]]] = []
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "call_later", lambda seconds, call, *its: later.append((seconds, partial(call, *its))))
+    world.watch.scanned({world.child.pid: CROWD + 1})
+    for number in range(1, 4):
+        world.listener.ask()
+        world.listener.ask()
+        await until(lambda number=number: len(later) == number)
+        for _ in range(100):  # the next question is there, and must not be answered before the time
+            await asyncio.sleep(0)
+        assert len(world.listener.allowed) == number and len(later) == number
+        seconds, go_on = later[-1]
+        assert seconds == CROWD_PAUSE
+        go_on()
+
+
+async def test_a_crowd_that_ends_or_is_killed_while_its_forks_wait_is_forgotten(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CROWD_PAUSE", 0)
+    world.watch.scanned({world.child.pid: CROWD + 1})
+    world.listener.ask()
+    await until(lambda: len(world.listener.allowed) == 1)
+    world.listener.end()
+    await until(lambda: not is_open(world.listener.reader))
 
 
 async def test_a_listener_is_closed_when_the_last_process_has_ended(world: World) -> None:

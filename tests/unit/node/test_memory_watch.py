@@ -20,7 +20,15 @@ from rescoldo.model.errors import Busy
 from rescoldo.model.instance import Launch
 from rescoldo.model.names import FunctionId, InstanceId, function_id
 from rescoldo.node.instances.brake import LONGEST_HOLD
-from rescoldo.node.instances.memory_watch import GROWTH, MANY_FORKS, MOST_STRAYS, SCAN_SECONDS, MemoryWatch
+from rescoldo.node.instances.fork_watch import ForkWatch
+from rescoldo.node.instances.memory_watch import (
+    GROWTH,
+    MANY_FORKS,
+    MOST_STRAYS,
+    RECOUNT_SECONDS,
+    SCAN_SECONDS,
+    MemoryWatch,
+)
 from rescoldo.node.instances.roster import Roster
 from rescoldo.node.instances.supervised import Supervised
 from rescoldo.node.processes.footprints import STRAYS, Footprint, Footprints
@@ -125,8 +133,20 @@ async def world() -> AsyncIterator[World]:
         child.wait()
 
 
-def watch(world: World) -> MemoryWatch:
-    return MemoryWatch(cast(Roster, world), cast(Footprints, world), world.memory, cpus=2)
+class Forks:
+    """Stands in for a `ForkWatch` whose instances do not fork."""
+
+    def before_scan(self) -> None: ...
+
+    def scanned(self, found: Mapping[int, int]) -> None: ...
+
+    def is_full(self, pid: int, processes: int) -> bool:
+        return False
+
+
+def watch(world: World, forks: Forks | None = None) -> MemoryWatch:
+    asked = cast(ForkWatch | None, forks)
+    return MemoryWatch(cast(Roster, world), cast(Footprints, world), world.memory, cpus=2, forks=asked)
 
 
 async def admit(watching: MemoryWatch, world: World, name: str) -> Instance:
@@ -377,15 +397,30 @@ async def test_what_a_killed_node_has_left_stopped_goes_on(world: World) -> None
     running.cancel()
 
 
-async def test_an_instance_with_too_many_processes_is_killed(world: World) -> None:
+async def test_an_instance_with_too_many_processes_is_killed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     bomb, calm = world.add("bomb", 10), world.add("calm", 10)
     child = world.add_stray(1)
     world.kin[bomb.process.pid] = (child.pid,) * MOST_PIDS
+    lowered: dict[int, tuple[int, str]] = {}
+    lower = lambda pid, policy, _: lowered.update({pid: (policy, bomb.condemned)})  # noqa: E731
+    monkeypatch.setattr(os, "sched_setscheduler", lower)
     watch(world).poll()
+    assert lowered == dict.fromkeys((bomb.process.pid, child.pid), (os.SCHED_IDLE, "")), "before it was killed"
     assert world.ended(bomb)
     assert bomb.condemned == f"it had more than {MOST_PIDS} processes"
     assert child.wait(10) < 0
     assert not calm.condemned
+
+
+@pytest.mark.parametrize("asks", [True, False])
+async def test_what_a_killed_instance_has_just_forked_is_looked_for(world: World, asks: bool) -> None:
+    bomb = world.add("bomb", 10)
+    world.kin[bomb.process.pid] = (bomb.process.pid,) * MOST_PIDS
+    watching = watch(world, forks=Forks() if asks else None)
+    while len(world.scans) < 2:
+        await asyncio.sleep(watching.poll())
+    first, second = world.scans
+    assert second - first == pytest.approx(RECOUNT_SECONDS if asks else SHORTEST_PAUSE)
 
 
 async def test_many_forks_make_a_scan_due_at_once(world: World) -> None:

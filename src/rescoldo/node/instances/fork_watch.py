@@ -21,9 +21,10 @@ from rescoldo.isolation.forks import ForkListener, Question
 from rescoldo.node.instances.supervised import Supervised
 from rescoldo.node.processes.footprints import Footprints
 from rescoldo.node.processes.kept_listeners import KeptListeners, Key
-from rescoldo.node.processes.processes import read_stat
+from rescoldo.node.processes.processes import make_way, read_stat
 
-CROWD = 64  # processes of an instance, beyond which each one that forks has the lowest priority from then on
+CROWD = 32  # processes of an instance, beyond which each one that forks has the lowest priority from then on
+CROWD_PAUSE = 0.005  # seconds between two forks of such an instance
 _AT_ONCE = 16  # answers before the loop does other work
 
 
@@ -38,6 +39,10 @@ class _Gate:
     made: int = 0  # forks since then
     under_way: set[int] = field(default_factory=set)  # threads that were allowed a fork and may not have made it yet
     held: bool = False  # its forks wait for a scan
+
+    @property
+    def descriptor(self) -> int:
+        return self.listener.fileno()
 
     @property
     def is_closed(self) -> bool:
@@ -83,7 +88,7 @@ class ForkWatch:
                 yield instance
 
     def _add(self, gate: _Gate) -> None:
-        self._gates[gate.listener.fileno()] = gate
+        self._gates[gate.descriptor] = gate
         self._epoll.register(gate.listener, select.EPOLLIN)
 
     def sessions(self, pid: int) -> list[int]:
@@ -129,12 +134,21 @@ class ForkWatch:
         if question.leaves_session:
             self._footprints.note_session(question.pid, gate.key.pid)
         if gate.found > CROWD:
-            _make_way(question.pid)
+            make_way(question.pid)
+            self._pause(gate)
         elif gate.count > CROWD:  # or children that ended at once: an innocent function would keep the low priority
             self.on_full()
         if gate.listener.allow(question) and not question.leaves_session:
             gate.made += question.pid in gate.under_way
             gate.under_way.add(question.pid)
+
+    def _pause(self, gate: _Gate) -> None:
+        self._epoll.unregister(gate.listener)
+        self._loop.call_later(CROWD_PAUSE, self._go_on, gate)
+
+    def _go_on(self, gate: _Gate) -> None:
+        if self._gates.get(gate.descriptor) is gate:
+            self._epoll.register(gate.listener, select.EPOLLIN)
 
     def _kill_one(self, gate: _Gate) -> None:
         question = gate.listener.receive()
@@ -144,7 +158,7 @@ class ForkWatch:
 
     def _remove(self, gate: _Gate) -> None:
         self._epoll.unregister(gate.listener)
-        del self._gates[gate.listener.fileno()]
+        del self._gates[gate.descriptor]
         self._kept.drop(gate.key)
         gate.listener.close()
 
@@ -156,12 +170,6 @@ class ForkWatch:
             gate.listener.close()
         self._gates.clear()
         self._kept.close()
-
-
-def _make_way(thread: int) -> None:
-    """Have a thread, and what it forks, run only when no other one wants to."""
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _may_run(thread: int) -> bool:

@@ -24,7 +24,7 @@ from rescoldo.node.instances.processor_watch import ProcessorWatch
 from rescoldo.node.instances.roster import Roster
 from rescoldo.node.instances.supervised import Supervised
 from rescoldo.node.processes.footprints import STRAYS, Footprint, Footprints
-from rescoldo.node.processes.processes import Watched, signal_group
+from rescoldo.node.processes.processes import Watched, make_way, signal_group
 from rescoldo.node.processes.sandboxes import excess
 from rescoldo.policy.memory import NOISE, SHORTEST_PAUSE, Use, Usual, fits, over_limit, pause, room, to_free
 from rescoldo.policy.spares import SPARE_MEMORY
@@ -221,12 +221,14 @@ class MemoryWatch:
             count = len(footprint.processes)
             full = count > MOST_PIDS or (self._forks is not None and self._forks.is_full(pid, count))
             if full and not running[pid].condemned:
+                _make_way(footprint.processes)  # also while the kernel takes them down, which takes a processor as long
                 self._kill(running[pid], found, f"it had more than {MOST_PIDS} processes")
                 self._purge_until = now + PURGE_SECONDS
         if len(strays.processes) > MOST_STRAYS:
             self._purge_until = now + PURGE_SECONDS
         if now < self._purge_until:
-            self._scan_at = now + SHORTEST_PAUSE
+            # where forks ask, those of a killed instance fail, and few are left
+            self._scan_at = now + (SHORTEST_PAUSE if self._forks is None else RECOUNT_SECONDS)
             self._kill_strays(strays)
 
     def _free(self, left: int, uses: list[Use[Supervised]], found: dict[int, Footprint], strays: Footprint) -> None:
@@ -292,6 +294,11 @@ class MemoryWatch:
             _LOG.warning("killing %d processes that have outlived their instances, with %d MiB", count, used)
         _kill_all(strays.processes)
         self._dying[STRAYS] = strays.own
+
+
+def _make_way(pids: Iterable[int]) -> None:
+    for pid in pids:
+        make_way(pid)
 
 
 def _kill_all(pids: Iterable[int]) -> None:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from rescoldo.node.processes.processes import read_stat
+from rescoldo.node.processes.processes import make_way, read_stat
 from rescoldo.policy.processors import WORTH, crowds
 
 LOOK_SECONDS = 1.0  # between two looks; with 300 processes one takes 8 ms
@@ -48,8 +48,8 @@ class ProcessorWatch:
                 _LOG.warning("process %d: %d threads want %g cpus: lowest priority", leader, runnable, self._cpus)
                 self._low.add(leader)
         for leader in self._low:
-            for pid in processes[leader]:
-                _make_way(pid)
+            for thread in (found for pid in processes[leader] for found in _threads(pid)):
+                make_way(thread)
 
     def _measure(self, pids: Iterable[int], before: Mapping[int, float]) -> float:
         """Seconds of processor time since the last look."""
@@ -70,14 +70,6 @@ def _count_runnable(pids: Iterable[int]) -> int:
                 text = Path(f"/proc/{pid}/task/{thread}/stat").read_bytes()
                 count += text.rpartition(b") ")[2][:1] == _RUNNABLE
     return count
-
-
-def _make_way(pid: int) -> None:
-    """Have all threads of a process run only when no other one wants to."""
-    for thread in _threads(pid):
-        with contextlib.suppress(OSError):
-            if os.sched_getscheduler(thread) != os.SCHED_IDLE:
-                os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _threads(pid: int) -> Iterator[int]:
