@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import time
@@ -63,3 +64,12 @@ async def test_an_expected_status_is_kept_until_taken_and_an_unexpected_one_is_d
     ends.record(8, 0)
     assert await ends.take(7, patience=0.0) == 0
     assert await ends.take(8, patience=0.0) is None
+
+
+def test_a_process_that_cannot_be_looked_at_does_not_count_as_ended(monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        read_stat(os.getpid())

@@ -7,6 +7,7 @@ common with its parent, and at most as many as the parent had then: these do not
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ class Footprints:
 
     def newest(self) -> int:
         """The pid that the kernel gave to a process or thread last."""
-        return int((read_short(f"{self._proc}/loadavg").split() or [b"0"])[-1])
+        return int((_read(f"{self._proc}/loadavg").split() or [b"0"])[-1])
 
     def _families(self, leaders: Mapping[int, int], ours: set[int]) -> dict[int, list[int]]:
         if not leaders and not any(known.leader for known in self._known.values()):  # a platform at rest
@@ -146,18 +147,18 @@ class Footprints:
 
     def _fields(self, pid: int) -> list[bytes]:
         """What /proc/PID/stat has behind the name (proc(5)); empty without the process."""
-        return read_short(f"{self._proc}/{pid}/stat").rpartition(b") ")[2].split()
+        return _read(f"{self._proc}/{pid}/stat").rpartition(b") ")[2].split()
 
     def _pages(self, pid: int) -> tuple[int, int]:
         """Bytes of `pid`'s anonymous pages, and of those of files and shared memory."""
-        fields = read_short(f"{self._proc}/{pid}/statm").split()
+        fields = _read(f"{self._proc}/{pid}/statm").split()
         if len(fields) < 3:
             return 0, 0
         shared = int(fields[2])
         return (int(fields[1]) - shared) * _PAGE, shared * _PAGE
 
     def _shared_memory(self, pid: int) -> int:
-        for line in read_short(f"{self._proc}/{pid}/status").splitlines():
+        for line in _read(f"{self._proc}/{pid}/status").splitlines():
             if line.startswith(b"RssShmem:"):
                 return int(line.split()[1]) * 1024
         return 0
@@ -177,3 +178,10 @@ class Footprints:
             # The processes of an instance mostly map the same shared memory.
             own, most = own + max(memory), most + sum(memory)
         return Footprint(own, most, tuple(pids))
+
+
+def _read(path: str) -> bytes:
+    """The beginning of a file of /proc; empty where it cannot be read."""
+    with contextlib.suppress(OSError):
+        return read_short(path)
+    return b""
